@@ -217,6 +217,8 @@ class Backend {
   virtual std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) = 0;
   /// Bytes of one page of cached rows in this backend's layout.
   virtual size_t page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const = 0;
+  /// Copies within the backend's memory. The default is memcpy, for backends whose memory is the host's.
+  virtual void copy(void* to, const void* from, size_t num_bytes);
 
   virtual void embed(const EmbedArgs& args) = 0;
   virtual void linear(std::span<const LinearArgs> products) = 0;  // independent products, outputs disjoint
