@@ -76,8 +76,9 @@ class Builder {
   std::string where() const {
     std::string path;
     for (const Frame& frame : frames_) {
-      if (frame.value->is_array()) {
-        path += fmt::format("[{}]", frame.value->size());
+      if (frame.value
+              ->is_array()) {  // its last element is still open, unless it is the innermost frame itself
+        path += fmt::format("[{}]", frame.value->size() - (&frame == &frames_.back() ? 0 : 1));
       } else if (!frame.key.empty()) {
         path += (path.empty() ? "" : ".") + shown(frame.key);
       }
@@ -139,6 +140,8 @@ Json parse_json(std::string_view text, const std::string& what, const JsonLimits
   if (text.starts_with("\xef\xbb\xbf"))
     fail(ErrorCode::unsupported, "{}: expected JSON in plain UTF-8, found a byte order mark at its start",
          what);
+  if (const size_t nul = text.find('\0'); nul != text.npos)  // nlohmann would take it for the end of the text
+    fail(ErrorCode::unsupported, "{}: not valid JSON at byte {}: found a NUL byte", what, nul + 1);
   Builder builder(what, limits);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
