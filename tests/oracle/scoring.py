@@ -1,30 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How two runs are compared: tolerances, error of a row, recall of a selection."""
+"""How two runs are compared: tolerances, error of a row, selections that differ."""
 
 import numpy as np
 
 NEAR_TIE = 1e-5  # gap between the k-th and the next score, of the largest score
-MAX_NEAR_TIES = 1e-3  # of all rows
+MAX_NEAR_TIES = 1e-3  # of all selections
 TOLERANCE = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-2, "fp8": 2e-2}
+BACKEND_TOLERANCE = 1e-3  # between our backends, on rounded weights
 
 
-def row_errors(logits, expected, largest=None):
+def row_errors(logits, expected):
     """[n, vocab] twice -> max |difference| / max |expected logit|, [n]; not a number counts as infinite."""
-    if largest is None:
-        largest = np.abs(expected).max(-1)
     difference = np.abs(logits.astype(np.float64) - expected).max(-1)
-    return np.where(np.isfinite(difference), difference, np.inf) / largest
+    return np.where(np.isfinite(difference), difference, np.inf) / np.abs(expected).max(-1)
 
 
 def recall(selections, expected):
     """Share of the expected positions that were selected; both [layers, n, width], -1 padded."""
     found = total = 0
-    for ours, theirs in zip(selections.reshape(-1, selections.shape[-1]), _rows(expected)):
+    width = expected.shape[-1]
+    for ours, theirs in zip(selections.reshape(-1, width), expected.reshape(-1, width)):
         theirs = theirs[theirs >= 0]
         found += np.isin(theirs, ours).sum()
         total += len(theirs)
     return found / total
 
 
-def _rows(selections):
-    return selections.reshape(-1, selections.shape[-1])
+def unexplained(selections, expected, near_ties):
+    """How many rows [layers, n] were selected otherwise with neither a near tie nor an earlier difference.
+
+    A row chosen otherwise changes the hidden state of its token in later layers, and through attention
+    that of later tokens.
+    """
+    differing = (selections != expected).any(-1)
+    above = np.zeros(differing.shape[1], bool)
+    count = 0
+    for layer, near in zip(differing, near_ties):
+        count += (layer & ~near & ~np.maximum.accumulate(above)).sum()
+        above |= layer
+    return int(count)
