@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Engine: a loaded model, its paged cache and the sequences living in it. Two ways to use it:
-//   requests   submit() prompts, step() until they are done: sampling, continuous batching, streaming, cancelling;
-//   sequences  create, evaluate, fork and truncate one by hand: logits, perplexity, analysis.
+//   requests   submit() prompts, step() until they are done: sampling, continuous batching, streaming,
+//   cancelling; sequences  create, evaluate, fork and truncate one by hand: logits, perplexity, analysis.
 // One thread drives an Engine; cancel() alone may be called from another. All errors are indexshare::Error.
 #pragma once
 
@@ -37,12 +37,14 @@ struct ModelInfo {
 
 /// Work done since load; padding never counts. FLOPs count a multiply-add as two, attention in absorbed form.
 struct Counters {
-  uint64_t tokens = 0;          // rows run through the model
+  uint64_t tokens = 0;  // rows run through the model
   uint64_t forward_passes = 0;
   uint64_t indexer_passes = 0;  // indexer runs: full layers x forward passes
   struct Flops {
     uint64_t projections = 0, indexer_projections = 0, index_scores = 0, attention = 0, mlp = 0, head = 0;
-    uint64_t total() const { return projections + indexer_projections + index_scores + attention + mlp + head; }
+    uint64_t total() const {
+      return projections + indexer_projections + index_scores + attention + mlp + head;
+    }
   } flops;
 };
 
@@ -53,8 +55,10 @@ struct TokenLogprob {
 
 struct GeneratedToken {
   int32_t token = 0;
-  std::string text;  // what became complete with this token: never half a UTF-8 character, nothing of a stop string
-  float logprob = 0;  // of the model's own distribution, before temperature and truncation; set where asked for
+  std::string
+      text;  // what became complete with this token: never half a UTF-8 character, nothing of a stop string
+  float logprob =
+      0;  // of the model's own distribution, before temperature and truncation; set where asked for
   std::vector<TokenLogprob> top_logprobs;
 };
 
@@ -77,18 +81,19 @@ struct Completion {
 struct Request {
   std::vector<int32_t> tokens;  // the whole prompt
   SamplingOptions sampling;
-  /// A sequence to continue: what its cache and `tokens` have in common is reused, the rest of it is dropped; it
-  /// stays alive afterwards. 0: a new sequence, released at the end.
+  /// A sequence to continue: what its cache and `tokens` have in common is reused, the rest of it is dropped;
+  /// it stays alive afterwards. 0: a new sequence, released at the end.
   SequenceId sequence = 0;
-  Progress on_prefill;                                   // tokens of the prompt
+  Progress on_prefill;                                  // tokens of the prompt
   std::function<void(const GeneratedToken&)> on_token;  // may call cancel()
 };
 
 /// Called with each wanted row of logits [vocab_size], in order of position.
 using LogitsSink = std::function<void(int64_t position, std::span<const float> logits)>;
 
-/// Called after each full layer's selection with positions [num_rows, width] (ascending, -1 padded) of the rows at
-/// first_position, first_position + 1, ...; it may overwrite them, keeping order and padding. For analysis and tests.
+/// Called after each full layer's selection with positions [num_rows, width] (ascending, -1 padded) of the
+/// rows at first_position, first_position + 1, ...; it may overwrite them, keeping order and padding. For
+/// analysis and tests.
 using SelectionHook = std::function<void(int layer, int64_t first_position, int64_t num_rows, int64_t width,
                                          std::span<int32_t> positions)>;
 
@@ -107,22 +112,22 @@ class Engine {
   ~Engine();
 
   const ModelInfo& info() const;
-  const Tokenizer& tokenizer() const;  // @throws Error{not_found} where the model has none
+  const Tokenizer& tokenizer() const;        // @throws Error{not_found} where the model has none
   SamplingOptions default_sampling() const;  // generation_config.json's, where there is one
   Counters counters() const;
 
   // Requests.
-  /// Queues a prompt. @throws Error{invalid_argument} for bad tokens or options, Error{out_of_memory} with numbers
-  /// where prompt and max_tokens can never fit the cache or the machine's memory.
+  /// Queues a prompt. @throws Error{invalid_argument} for bad tokens or options, Error{out_of_memory} with
+  /// numbers where prompt and max_tokens can never fit the cache or the machine's memory.
   RequestId submit(Request request);
-  bool step();                      // one forward pass over whoever is ready; false when nothing is left to do
-  void cancel(RequestId request);   // takes effect at the next step boundary
+  bool step();                     // one forward pass over whoever is ready; false when nothing is left to do
+  void cancel(RequestId request);  // takes effect at the next step boundary
   std::optional<Completion> take(RequestId request);  // once finished; the request is then forgotten
   Completion generate(Request request);               // submit, step until done, take
 
   // Sequences.
   SequenceId create_sequence();
-  SequenceId fork(SequenceId sequence);  // shares all pages until one of the two writes
+  SequenceId fork(SequenceId sequence);                // shares all pages until one of the two writes
   void truncate(SequenceId sequence, int64_t length);  // latents and index keys together
   void release(SequenceId sequence);
   int64_t length(SequenceId sequence) const;  // positions in the cache

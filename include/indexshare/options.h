@@ -13,17 +13,18 @@ namespace indexshare {
 /// How far a blocking call has come. Called at least once a chunk, from the calling thread.
 using Progress = std::function<void(int64_t done, int64_t total)>;
 
-/// Positions attended regardless of the indexer's scores (0 = off). With topk they form one set, each position once.
+/// Positions attended regardless of the indexer's scores (0 = off). With topk they form one set, each
+/// position once.
 struct FixedPattern {
   enum class Mode {
     fill,    // top-k is chosen among the other positions
     union_,  // top-k is chosen among all, then merged
   };
-  int64_t window = 0;        // the last `window` positions, the query's own included
-  int64_t sinks = 0;         // the first `sinks` positions
-  int64_t stride = 0;        // positions congruent to `stride_phase` modulo `stride`
+  int64_t window = 0;  // the last `window` positions, the query's own included
+  int64_t sinks = 0;   // the first `sinks` positions
+  int64_t stride = 0;  // positions congruent to `stride_phase` modulo `stride`
   int64_t stride_phase = 0;
-  int64_t stride_cap = 0;    // at most so many of them, the latest; 0 = all
+  int64_t stride_cap = 0;  // at most so many of them, the latest; 0 = all
   Mode mode = Mode::fill;
 
   bool active() const { return window > 0 || sinks > 0 || stride > 0; }
@@ -48,9 +49,10 @@ struct EngineOptions {
   std::string kv_cache_dtype = "auto";  // "auto" (f32 for f32 weights, else bf16) | "f32" | "bf16"
   std::string hf_overrides;             // JSON object laid over config.json
   PlanChoice plan = PlanChoice::shared;
-  bool allow_cost_only = false;  // every_layer without the weights: run the source layer's indexer (costs only)
+  bool allow_cost_only =
+      false;  // every_layer without the weights: run the source layer's indexer (costs only)
   AttentionMode attention = AttentionMode::sparse;
-  bool check_tensors = false;    // refuse NaN and infinite weights
+  bool check_tensors = false;                   // refuse NaN and infinite weights
   std::function<void(const std::string&)> log;  // one line a call; the library itself never prints
   Progress load_progress;                       // bytes of weights
 };
@@ -67,7 +69,7 @@ struct SamplingOptions {
   uint64_t seed = 0;
   int logprobs = -1;  // -1 = none, n = the chosen token's and the n most likely ones'
   bool ignore_eos = false;
-  std::vector<std::string> stop;           // generation ends before the first of these strings
+  std::vector<std::string> stop;  // generation ends before the first of these strings
   std::map<int32_t, float> logit_bias;
 };
 

@@ -2,8 +2,8 @@
 // The seam between mathematics and machine: one abstract class with a few coarse operations, each taking one
 // struct whose fields carry their shapes. reference/ implements them in plain loops and is their definition.
 //
-// Promise of every backend: an output element depends on its own row's inputs alone and is reduced in one fixed
-// order, so results are bitwise the same for any number of rows, batch mates, chunk size or threads.
+// Promise of every backend: an output element depends on its own row's inputs alone and is reduced in one
+// fixed order, so results are bitwise the same for any number of rows, batch mates, chunk size or threads.
 // All arrays are row-major, f32 unless said, in the backend's memory; `stride` counts elements between rows.
 #pragma once
 
@@ -32,10 +32,10 @@ class Matrix {
 };
 
 struct MatrixSource {
-  TensorView weight;           // [rows, cols] f32, f16, bf16 or f8_e4m3
-  TensorView scale_inv;        // f8 only: [ceil(rows/128), ceil(cols/128)] f32; data == nullptr otherwise
-  bool transpose = false;      // load W^T instead: out_dim = cols, in_dim = rows
-  bool lookup_only = false;    // used by embed() alone: may stay in the mapped file, row-major
+  TensorView weight;          // [rows, cols] f32, f16, bf16 or f8_e4m3
+  TensorView scale_inv = {};  // f8 only: [ceil(rows/128), ceil(cols/128)] f32; data == nullptr otherwise
+  bool transpose = false;     // load W^T instead: out_dim = cols, in_dim = rows
+  bool lookup_only = false;   // used by embed() alone: may stay in the mapped file, row-major
 };
 
 /// Memory of the backend. Zeroed on first touch; large ones cost physical memory only where touched.
@@ -46,11 +46,13 @@ class Buffer {
   virtual size_t num_bytes() const = 0;
 };
 
-/// Rows [row_begin, row_end) of a batch belong to one sequence, at positions first_position, first_position+1, ...
+/// Rows [row_begin, row_end) of a batch belong to one sequence, at positions first_position,
+/// first_position+1, ...
 struct SequenceRows {
   int64_t row_begin = 0, row_end = 0;
   int64_t first_position = 0;
-  const int32_t* page_table = nullptr;  // [ceil((first_position + rows)/page_size)] physical page of each logical page
+  const int32_t* page_table =
+      nullptr;  // [ceil((first_position + rows)/page_size)] physical page of each logical page
 };
 
 /// Cached rows of one layer: pages of `page_size` rows of `row_dim` elements. The layout inside a page is the
@@ -128,9 +130,10 @@ struct AddArgs {
   int64_t count = 0;
 };
 
-/// DeepSeek-V3's sigmoid router without auxiliary loss. choice = sigmoid(logits) + bias; groups ranked by the sum of
-/// their two largest choices, others excluded; experts by (choice descending, index ascending); weights =
-/// sigmoid / (sum + 1e-20) * scale (without the division where !normalize). Experts are emitted in ascending index.
+/// DeepSeek-V3's sigmoid router without auxiliary loss. choice = sigmoid(logits) + bias; groups ranked by the
+/// sum of their two largest choices, others excluded; experts by (choice descending, index ascending);
+/// weights = sigmoid / (sum + 1e-20) * scale (without the division where !normalize). Experts are emitted in
+/// ascending index.
 struct RouteArgs {
   const float* logits = nullptr;  // [num_rows, num_experts]
   const float* bias = nullptr;    // [num_experts]
@@ -149,10 +152,10 @@ struct Expert {
 
 /// y = sum over the row's experts, in the order given, of weight * down(silu(gate x) * up x).
 struct ExpertsArgs {
-  const float* x = nullptr;  // [num_rows, hidden]
-  const int32_t* experts = nullptr;  // [num_rows, experts_per_token]
-  const float* weights = nullptr;    // [num_rows, experts_per_token]
-  std::span<const Expert> table;     // [num_experts]
+  const float* x = nullptr;            // [num_rows, hidden]
+  const int32_t* experts = nullptr;    // [num_rows, experts_per_token]
+  const float* weights = nullptr;      // [num_rows, experts_per_token]
+  std::span<const Expert> table = {};  // [num_experts]
   int64_t num_rows = 0, experts_per_token = 0, hidden = 0, expert_dim = 0;
   float* y = nullptr;  // [num_rows, hidden]
 };
@@ -161,22 +164,22 @@ struct ExpertsArgs {
 struct WriteCacheArgs {
   const float* x = nullptr;  // [num_rows, row_dim]
   int64_t x_stride = 0;
-  CachePages cache;
-  std::span<const SequenceRows> sequences;
+  CachePages cache = {};
+  std::span<const SequenceRows> sequences = {};
 };
 
 /// The lightning indexer's scores and the choice, fused; never holds queries x context scores.
 ///   score(t, s) = sum_h head_weights[t, h] * relu(queries[t, h] . key[s])   for s <= t, h ascending
-/// Chooses the min(topk, t+1) largest by (score descending, position ascending), joined with the fixed pattern, emitted in
-/// ascending position, -1 padded. -0 equals +0. Rows with at most topk visible positions and no need to choose are
-/// filled without scoring. A row with a NaN score gets count -1 and no positions.
+/// Chooses the min(topk, t+1) largest by (score descending, position ascending), joined with the fixed
+/// pattern, emitted in ascending position, -1 padded. -0 equals +0. Rows with at most topk visible positions
+/// and no need to choose are filled without scoring. A row with a NaN score gets count -1 and no positions.
 struct IndexSelectArgs {
   const float* queries = nullptr;       // [num_rows, num_heads, head_dim]; unused where topk == 0
   const float* head_weights = nullptr;  // [num_rows, num_heads], all constant factors included
-  CachePages keys;                      // row_dim = head_dim; the rows' own keys are already written
-  std::span<const SequenceRows> sequences;
+  CachePages keys = {};                 // row_dim = head_dim; the rows' own keys are already written
+  std::span<const SequenceRows> sequences = {};
   int64_t num_rows = 0, num_heads = 0, head_dim = 0, topk = 0;
-  FixedPattern pattern;
+  FixedPattern pattern = {};
   int64_t width = 0;             // >= the largest set; selection_width()
   int32_t* positions = nullptr;  // [num_rows, width]
   int32_t* counts = nullptr;     // [num_rows]
@@ -187,19 +190,21 @@ struct TranslateArgs {
   const int32_t* positions = nullptr;  // [num_rows, width]
   const int32_t* counts = nullptr;     // [num_rows]
   int64_t width = 0, page_size = 0;
-  std::span<const SequenceRows> sequences;
+  std::span<const SequenceRows> sequences = {};
   int32_t* slots = nullptr;  // [num_rows, width]
 };
 
-/// Absorbed MLA over the selection: logit(t, h, s) = (query_latent . latent[s] + query_rope . rope[s]) * scale,
-/// one softmax over the selected s, output = sum of weight * latent[s]. slots == nullptr: over all s <= t. Both walk
-/// positions in ascending order, so that a selection of everything equals dense attention bit for bit.
+/// Absorbed MLA over the selection: logit(t, h, s) = (query_latent . latent[s] + query_rope . rope[s]) *
+/// scale, one softmax over the selected s, output = sum of weight * latent[s]. slots == nullptr: over all s
+/// <= t. Both walk positions in ascending order, so that a selection of everything equals dense attention bit
+/// for bit.
 struct SparseAttentionArgs {
   const float* query_latent = nullptr;  // [num_rows, num_heads, latent_dim]
-  const float* query_rope = nullptr;    // [num_rows, num_heads, rope_dim], head h at query_rope + row*row_stride + h*head_stride
+  const float* query_rope =
+      nullptr;  // [num_rows, num_heads, rope_dim], head h at query_rope + row*row_stride + h*head_stride
   int64_t rope_row_stride = 0, rope_head_stride = 0;
-  CachePages cache;  // row_dim = latent_dim + rope_dim, latent first
-  std::span<const SequenceRows> sequences;
+  CachePages cache = {};  // row_dim = latent_dim + rope_dim, latent first
+  std::span<const SequenceRows> sequences = {};
   const int32_t* slots = nullptr;   // [num_rows, width], see above
   const int32_t* counts = nullptr;  // [num_rows]; a negative count (NaN row) gives a row of NaN
   int64_t width = 0;

@@ -20,8 +20,8 @@ template <class... Args>
 
 }  // namespace indexshare
 
-#define ENSURE(condition, ...)                                                                   \
-  do {                                                                                           \
-    if (!(condition)) [[unlikely]]                                                               \
-      ::indexshare::ensure_failed(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__));   \
+#define ENSURE(condition, ...)                                                                 \
+  do {                                                                                         \
+    if (!(condition)) [[unlikely]]                                                             \
+      ::indexshare::ensure_failed(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__)); \
   } while (false)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PagePool: which physical pages are free and how many sequences hold each one. Knows nothing of their contents.
+// PagePool: which physical pages are free and how many sequences hold each one. Knows nothing of their
+// contents.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@ class PagePool {
  public:
   explicit PagePool(int64_t num_pages);
 
-  /// The lowest-numbered page never used before, or the one released last. @throws Error{out_of_memory} when none is left.
+  /// The lowest-numbered page never used before, or the one released last. @throws Error{out_of_memory} when
+  /// none is left.
   int32_t allocate();
   void retain(int32_t page);
   void release(int32_t page);

@@ -41,7 +41,9 @@ CachePages PagedCache::index_keys(int slot) const {
   return {index_keys_.at(slot)->data(), config_.format, config_.page_size, config_.index_key_dim};
 }
 
-int64_t PagedCache::pages_for(int64_t num_positions) const { return ceil_div(num_positions, config_.page_size); }
+int64_t PagedCache::pages_for(int64_t num_positions) const {
+  return ceil_div(num_positions, config_.page_size);
+}
 
 void PagedCache::grow(CachedSequence& sequence, int64_t new_length) {
   ENSURE(new_length >= sequence.length, "grow from {} to {} positions", sequence.length, new_length);
@@ -68,7 +70,8 @@ CachedSequence PagedCache::fork(const CachedSequence& sequence) {
 }
 
 void PagedCache::truncate(CachedSequence& sequence, int64_t new_length) {
-  ENSURE(new_length >= 0 && new_length <= sequence.length, "truncate {} positions to {}", sequence.length, new_length);
+  ENSURE(new_length >= 0 && new_length <= sequence.length, "truncate {} positions to {}", sequence.length,
+         new_length);
   while (std::ssize(sequence.pages) > pages_for(new_length)) {
     pool_.release(sequence.pages.back());
     sequence.pages.pop_back();

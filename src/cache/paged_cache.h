@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PagedCache: MLA latents of every layer and index keys of the full layers, in pages. One page table serves all
-// layers, so that latents and index keys of a position always move together, and a selection is translated to
-// physical slots once for a whole share group.
+// PagedCache: MLA latents of every layer and index keys of the full layers, in pages. One page table serves
+// all layers, so that latents and index keys of a position always move together, and a selection is
+// translated to physical slots once for a whole share group.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ struct CacheConfig {
   int num_index_slots = 0;  // layers that keep index keys
   int64_t latent_row_dim = 0, index_key_dim = 0;
   RowFormat format = RowFormat::f32;
-  int64_t page_size = 64;      // positions a page
-  int64_t num_positions = 0;   // capacity over all sequences; rounded up to pages
+  int64_t page_size = 64;     // positions a page
+  int64_t num_positions = 0;  // capacity over all sequences; rounded up to pages
 };
 
 /// Bytes one cached position takes over all layers.
@@ -39,14 +39,15 @@ class PagedCache {
   PagedCache(Backend& backend, const CacheConfig& config);
 
   const CacheConfig& config() const { return config_; }
-  CachePages latents(int layer) const;     // row_dim = latent_row_dim
-  CachePages index_keys(int slot) const;   // row_dim = index_key_dim
+  CachePages latents(int layer) const;    // row_dim = latent_row_dim
+  CachePages index_keys(int slot) const;  // row_dim = index_key_dim
 
   int64_t pages_for(int64_t num_positions) const;
   int64_t num_free_pages() const { return pool_.num_free(); }
   int64_t num_pages() const { return pool_.num_pages(); }
 
-  /// Makes positions [length, new_length) writable: allocates pages and copies a last page that others hold too.
+  /// Makes positions [length, new_length) writable: allocates pages and copies a last page that others hold
+  /// too.
   /// @throws Error{out_of_memory}, the sequence unchanged.
   void grow(CachedSequence& sequence, int64_t new_length);
   CachedSequence fork(const CachedSequence& sequence);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Multi-head latent attention in absorbed form (DeepSeek-V2/V3), over the selection of the layer's source.
+//   r = norm(W_qa a), q = W_qb r;  latent | rope = W_kva a;  query_latent_h = W_k,h^T q_nope,h
+//   attended_h = sum_s softmax(query_latent_h . latent_s + q_rope,h . rope_s) latent_s;  out = W_o [W_v,h
+//   attended_h]
+#include <algorithm>
+
+#include "model/model.h"
+
+namespace indexshare {
+
+void Model::attention(int layer, const Batch& batch, PagedCache& cache) {
+  const AttentionWeights& w = weights_.layers[layer].attention;
+  project_queries(w, batch);
+  write_latents(layer, batch, cache);
+  if (selects() && config_.plan.is_full(layer)) select(layer, batch, cache);
+  absorb_queries(w, batch);
+  attend(layer, batch, cache);
+  project_output(w, batch);
+}
+
+void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
+  const int64_t rows = batch.num_rows(), rank = config_.q_lora_rank, qk = config_.qk_dim();
+  Workspace& ws = workspace_;
+  const LinearArgs products[] = {{.x = ws.normed,
+                                  .x_stride = config_.hidden_dim,
+                                  .weight = w.q_a.get(),
+                                  .y = ws.q_latent,
+                                  .y_stride = rank,
+                                  .num_rows = rows},
+                                 {.x = ws.normed,
+                                  .x_stride = config_.hidden_dim,
+                                  .weight = w.kv_a.get(),
+                                  .y = ws.kv_row,
+                                  .y_stride = config_.latent_row_dim(),
+                                  .num_rows = rows}};
+  backend_.linear(products);
+  counters_.projections += 2ull * rows * config_.hidden_dim * (rank + config_.latent_row_dim());
+  backend_.rms_norm({.x = ws.q_latent,
+                     .x_stride = rank,
+                     .weight = w.q_a_norm.data(),
+                     .y = ws.q_latent,
+                     .y_stride = rank,
+                     .num_rows = rows,
+                     .dim = rank,
+                     .eps = config_.lora_norm_eps});
+  linear(ws.q_latent, *w.q_b, ws.query, rows, counters_.projections);
+  rope(ws.query + config_.nope_dim, config_.num_heads * qk, qk, config_.num_heads, config_.rope_layout,
+       batch);
+}
+
+void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
+  const AttentionWeights& w = weights_.layers[layer].attention;
+  const int64_t dim = config_.latent_row_dim();
+  float* row = workspace_.kv_row;
+  backend_.rms_norm({.x = row,
+                     .x_stride = dim,
+                     .weight = w.kv_a_norm.data(),
+                     .y = row,
+                     .y_stride = dim,
+                     .num_rows = batch.num_rows(),
+                     .dim = config_.kv_lora_rank,
+                     .eps = config_.lora_norm_eps});
+  rope(row + config_.kv_lora_rank, dim, dim, 1, config_.rope_layout, batch);
+  backend_.write_latents(
+      {.x = row, .x_stride = dim, .cache = cache.latents(layer), .sequences = batch.sequences});
+}
+
+void Model::absorb_queries(const AttentionWeights& w, const Batch& batch) {
+  const int64_t heads = config_.num_heads, qk = config_.qk_dim(), latent = config_.kv_lora_rank;
+  std::vector<LinearArgs> products;
+  for (int64_t h = 0; h < heads; ++h)
+    products.push_back({.x = workspace_.query + h * qk,
+                        .x_stride = heads * qk,
+                        .weight = w.key_up[h].get(),
+                        .y = workspace_.query_latent + h * latent,
+                        .y_stride = heads * latent,
+                        .num_rows = batch.num_rows()});
+  backend_.linear(products);
+  counters_.projections += 2ull * batch.num_rows() * heads * config_.nope_dim * latent;
+}
+
+void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
+  const int64_t rows = batch.num_rows(), heads = config_.num_heads, qk = config_.qk_dim();
+  SparseAttentionArgs args{.query_latent = workspace_.query_latent,
+                           .query_rope = workspace_.query + config_.nope_dim,
+                           .rope_row_stride = heads * qk,
+                           .rope_head_stride = qk,
+                           .cache = cache.latents(layer),
+                           .sequences = batch.sequences,
+                           .num_rows = rows,
+                           .num_heads = heads,
+                           .latent_dim = config_.kv_lora_rank,
+                           .rope_dim = config_.rope_dim,
+                           .scale = config_.softmax_scale,
+                           .output = workspace_.attended};
+  uint64_t attended_positions = 0;
+  if (selects()) {
+    selection_.expect(config_.plan.source[layer], step_);
+    args.slots = selection_.slots();
+    args.counts = selection_.counts();
+    args.width = selection_.width();
+    for (int64_t row = 0; row < rows; ++row) attended_positions += std::max(args.counts[row], 0);
+  } else {
+    for (int64_t position : batch.positions) attended_positions += position + 1;
+  }
+  backend_.sparse_attention(args);
+  counters_.attention +=
+      2ull * heads * attended_positions * (config_.latent_row_dim() + config_.kv_lora_rank);
+}
+
+void Model::project_output(const AttentionWeights& w, const Batch& batch) {
+  const int64_t rows = batch.num_rows(), heads = config_.num_heads, latent = config_.kv_lora_rank,
+                v = config_.v_dim;
+  std::vector<LinearArgs> products;
+  for (int64_t h = 0; h < heads; ++h)
+    products.push_back({.x = workspace_.attended + h * latent,
+                        .x_stride = heads * latent,
+                        .weight = w.value_up[h].get(),
+                        .y = workspace_.head_output + h * v,
+                        .y_stride = heads * v,
+                        .num_rows = rows});
+  backend_.linear(products);
+  counters_.projections += 2ull * rows * heads * v * latent;
+  linear(workspace_.head_output, *w.o, workspace_.block_output, rows, counters_.projections);
+}
+
+}  // namespace indexshare

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch: what one forward pass works on. Rows of one sequence are neighbours, in ascending position.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace indexshare {
+
+/// See indexshare/engine.h; positions is [num_rows, width] of one sequence.
+using RowsHook = std::function<void(int layer, int64_t first_position, int64_t num_rows, int64_t width,
+                                    std::span<int32_t> positions)>;
+
+struct Batch {
+  std::vector<int32_t> tokens;          // [num_rows]
+  std::vector<int64_t> positions;       // [num_rows], within the row's own sequence
+  std::vector<SequenceRows> sequences;  // cover the rows in order; their pages are already grown
+  RowsHook selection_hook;              // may be empty
+
+  int64_t num_rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+}  // namespace indexshare

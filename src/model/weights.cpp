@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/weights.h"
+
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "base/check.h"
+#include "fmt/ranges.h"
+
+namespace indexshare {
+
+namespace {
+
+constexpr int64_t kScaleBlock = 128;  // FP8 weights carry one scale a 128 x 128 block
+
+int64_t blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
+
+class Loader {
+ public:
+  Loader(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint, Backend& backend,
+         const WeightOptions& options)
+      : config_(config), checkpoint_(*checkpoint), backend_(backend), options_(options) {
+    weights_.checkpoint = std::move(checkpoint);
+  }
+
+  Weights load() {
+    const int64_t hidden = config_.hidden_dim;
+    weights_.embedding =
+        matrix("model.embed_tokens.weight", {config_.vocab_size, hidden}, !config_.tied_head);
+    // A tied checkpoint may carry a copy of the head; transformers uses the embedding, so do we.
+    if (config_.tied_head && checkpoint_.find("lm_head.weight")) used_.insert("lm_head.weight");
+    weights_.head =
+        config_.tied_head ? weights_.embedding : matrix("lm_head.weight", {config_.vocab_size, hidden});
+    weights_.final_norm = vector("model.norm.weight", hidden);
+    for (int layer = 0; layer < config_.num_layers; ++layer) weights_.layers.push_back(load_layer(layer));
+    note_surplus();
+    return std::move(weights_);
+  }
+
+ private:
+  LayerWeights load_layer(int layer) {
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    LayerWeights w;
+    w.input_norm = vector(prefix + "input_layernorm.weight", config_.hidden_dim);
+    w.post_attention_norm = vector(prefix + "post_attention_layernorm.weight", config_.hidden_dim);
+    w.attention = load_attention(prefix + "self_attn.");
+    if (config_.plan.is_full(layer) && config_.indexer.topk > 0)
+      w.attention.indexer = indexer_of(layer, prefix + "self_attn.indexer.");
+    if (config_.is_moe_layer[layer])
+      w.mlp = load_moe(prefix + "mlp.");
+    else
+      w.mlp = load_mlp(prefix + "mlp.", config_.dense_dim);
+    return w;
+  }
+
+  AttentionWeights load_attention(const std::string& prefix) {
+    const ModelConfig& c = config_;
+    AttentionWeights w;
+    w.q_a = matrix(prefix + "q_a_proj.weight", {c.q_lora_rank, c.hidden_dim});
+    w.q_a_norm = vector(prefix + "q_a_layernorm.weight", c.q_lora_rank);
+    w.q_b = matrix(prefix + "q_b_proj.weight", {c.num_heads * c.qk_dim(), c.q_lora_rank});
+    w.kv_a = matrix(prefix + "kv_a_proj_with_mqa.weight", {c.latent_row_dim(), c.hidden_dim});
+    w.kv_a_norm = vector(prefix + "kv_a_layernorm.weight", c.kv_lora_rank);
+    load_kv_b(prefix + "kv_b_proj.weight", w);
+    w.o = matrix(prefix + "o_proj.weight", {c.hidden_dim, c.num_heads * c.v_dim});
+    return w;
+  }
+
+  // Rows of head h: nope_dim of the key, then v_dim of the value. Heads may straddle FP8 scale blocks, so an
+  // FP8 kv_b is dequantised as a whole, to bf16 (its share of the weights is small), and then cut.
+  void load_kv_b(const std::string& name, AttentionWeights& w) {
+    const ModelConfig& c = config_;
+    const int64_t head_rows = c.nope_dim + c.v_dim;
+    TensorView all = tensor(name, {c.num_heads * head_rows, c.kv_lora_rank});
+    std::shared_ptr<std::vector<std::byte>> copy;
+    if (all.dtype == DType::f8_e4m3) {
+      copy = dequantise(all, scales(name, all));
+      checkpoint_.release(all);
+      all.dtype = DType::bf16;
+      all.data = copy->data();
+    }
+    bool copied = true;
+    const size_t row_bytes = static_cast<size_t>(c.kv_lora_rank) * dtype_bytes(all.dtype);
+    for (int64_t head = 0; head < c.num_heads; ++head) {
+      TensorView key = all, value = all;
+      key.shape[0] = c.nope_dim;
+      key.data = all.data + static_cast<size_t>(head * head_rows) * row_bytes;
+      value.shape[0] = c.v_dim;
+      value.data = key.data + static_cast<size_t>(c.nope_dim) * row_bytes;
+      w.key_up.push_back(backend_.load_matrix({.weight = key, .transpose = true}));
+      w.value_up.push_back(backend_.load_matrix({.weight = value}));
+      copied = copied && w.key_up.back()->num_bytes() > 0 && w.value_up.back()->num_bytes() > 0;
+    }
+    if (copy && !copied) weights_.dequantised.push_back(copy);
+    if (!copy && copied) checkpoint_.release(all);
+  }
+
+  static std::shared_ptr<std::vector<std::byte>> dequantise(const TensorView& w, const TensorView& scale) {
+    const int64_t rows = w.shape[0], cols = w.shape[1];
+    auto bytes = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(rows * cols) * 2);
+    auto* out = reinterpret_cast<uint16_t*>(bytes->data());
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        out[r * cols + c] =
+            f32_to_bf16(w.at(r * cols + c) * scale.at(r / kScaleBlock * blocks(cols) + c / kScaleBlock));
+    return bytes;
+  }
+
+  bool has_indexer(int layer) const {
+    return checkpoint_.find(fmt::format("model.layers.{}.self_attn.indexer.wk.weight", layer)) != nullptr;
+  }
+
+  std::shared_ptr<const IndexerWeights> indexer_of(int layer, const std::string& prefix) {
+    if (has_indexer(layer) || !options_.borrow_indexers) return latest_indexer_ = load_indexer(prefix);
+    if (!latest_indexer_)
+      fail(ErrorCode::unsupported,
+           "{}: layer {} has no indexer tensors and no layer before it has any to borrow",
+           checkpoint_.directory().string(), layer);
+    weights_.cost_only = true;
+    return latest_indexer_;
+  }
+
+  std::shared_ptr<const IndexerWeights> load_indexer(const std::string& prefix) {
+    const IndexerConfig& c = config_.indexer;
+    auto w = std::make_shared<IndexerWeights>();
+    w->query = matrix(prefix + "wq_b.weight", {c.num_heads * c.head_dim, config_.q_lora_rank});
+    w->key = matrix(prefix + "wk.weight", {c.head_dim, config_.hidden_dim});
+    w->key_norm_weight = vector(prefix + "k_norm.weight", c.head_dim);
+    w->key_norm_bias = vector(prefix + "k_norm.bias", c.head_dim);
+    w->head_weights = matrix(prefix + "weights_proj.weight", {c.num_heads, config_.hidden_dim});
+    return w;
+  }
+
+  DenseMlpWeights load_mlp(const std::string& prefix, int64_t dim) {
+    return {.gate = matrix(prefix + "gate_proj.weight", {dim, config_.hidden_dim}),
+            .up = matrix(prefix + "up_proj.weight", {dim, config_.hidden_dim}),
+            .down = matrix(prefix + "down_proj.weight", {config_.hidden_dim, dim})};
+  }
+
+  MoeWeights load_moe(const std::string& prefix) {
+    const MoeConfig& c = config_.moe;
+    MoeWeights w;
+    w.router = matrix(prefix + "gate.weight", {c.num_experts, config_.hidden_dim});
+    w.router_bias = vector(prefix + "gate.e_score_correction_bias", c.num_experts);
+    for (int64_t e = 0; e < c.num_experts; ++e)
+      w.experts.push_back(load_mlp(fmt::format("{}experts.{}.", prefix, e), c.expert_dim));
+    for (const auto& e : w.experts) w.table.push_back({e.gate.get(), e.up.get(), e.down.get()});
+    if (c.num_shared_experts > 0)
+      w.shared = load_mlp(prefix + "shared_experts.", c.expert_dim * c.num_shared_experts);
+    return w;
+  }
+
+  const TensorView& tensor(const std::string& name, const std::vector<int64_t>& shape) {
+    const TensorView& t = checkpoint_.get(name);
+    if (t.shape != shape)
+      fail(ErrorCode::unsupported, "{}: expected shape [{}] by config.json, the file has [{}]", name,
+           fmt::join(shape, ", "), fmt::join(t.shape, ", "));
+    const bool is_float =
+        t.dtype == DType::f32 || t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f8_e4m3;
+    if (!is_float)
+      fail(ErrorCode::unsupported, "{}: expected f32, f16, bf16 or f8_e4m3, the file has {}", name,
+           dtype_name(t.dtype));
+    used_.insert(name);
+    if (options_.check_tensors) check_finite(t);
+    done_bytes_ += t.num_bytes();
+    if (options_.progress) options_.progress(done_bytes_, checkpoint_.total_bytes());
+    return t;
+  }
+
+  TensorView scales(const std::string& name, const TensorView& weight) {
+    const std::string scale_name = name + "_scale_inv";
+    const TensorView* scale = checkpoint_.find(scale_name);
+    const std::vector<int64_t> shape = {blocks(weight.shape[0]), blocks(weight.shape[1])};
+    if (!scale)
+      fail(ErrorCode::unsupported, "{}: {} is f8_e4m3 and needs its scales, which are missing from {}",
+           scale_name, name, checkpoint_.directory().string());
+    if (scale->dtype != DType::f32 || scale->shape != shape)
+      fail(ErrorCode::unsupported, "{}: expected f32 [{}] (one scale a 128x128 block), the file has {} [{}]",
+           scale_name, fmt::join(shape, ", "), dtype_name(scale->dtype), fmt::join(scale->shape, ", "));
+    return tensor(scale_name, shape);
+  }
+
+  MatrixPtr matrix(const std::string& name, const std::vector<int64_t>& shape, bool lookup_only = false) {
+    const TensorView& weight = tensor(name, shape);
+    MatrixSource source{.weight = weight, .lookup_only = lookup_only};
+    if (weight.dtype == DType::f8_e4m3) source.scale_inv = scales(name, weight);
+    MatrixPtr loaded = backend_.load_matrix(source);
+    if (loaded->num_bytes() > 0) checkpoint_.release(weight);
+    return loaded;
+  }
+
+  Vector vector(const std::string& name, int64_t dim) {
+    const TensorView& t = tensor(name, {dim});
+    if (t.dtype == DType::f8_e4m3)
+      fail(ErrorCode::unsupported, "{}: expected f32, f16 or bf16, the file has f8_e4m3", name);
+    Vector values(static_cast<size_t>(dim));
+    for (int64_t i = 0; i < dim; ++i) values[i] = t.at(i);
+    return values;
+  }
+
+  static void check_finite(const TensorView& t) {
+    for (int64_t i = 0; i < t.num_elements(); ++i)
+      if (!std::isfinite(t.at(i)))
+        fail(ErrorCode::unsupported, "{}: element {} is {}, expected finite weights", t.name, i, t.at(i));
+  }
+
+  // Tensors nobody asked for: indexers of shared layers and the MTP layer are known, anything else is listed.
+  void note_surplus() {
+    std::set<int> indexer_layers;
+    int64_t mtp = 0;
+    std::vector<std::string> unknown;
+    for (const TensorView& t : checkpoint_.tensors()) {
+      if (used_.contains(t.name)) continue;
+      int layer = -1, end = 0;
+      if (std::sscanf(t.name.c_str(), "model.layers.%d.%n", &layer, &end) == 1 && end > 0) {
+        if (layer >= config_.num_layers && layer < config_.num_layers + std::max(config_.num_mtp_layers, 1)) {
+          ++mtp;
+          continue;
+        }
+        if (layer < config_.num_layers && t.name.compare(end, 18, "self_attn.indexer.") == 0) {
+          indexer_layers.insert(layer);
+          continue;
+        }
+      }
+      unknown.push_back(t.name);
+    }
+    if (!indexer_layers.empty())
+      weights_.notes.push_back(
+          fmt::format("indexer tensors of {} shared layers are not used under this plan: {}",
+                      indexer_layers.size(), fmt::join(indexer_layers, ", ")));
+    if (mtp > 0) weights_.notes.push_back(fmt::format("{} tensors of the MTP layer are not used", mtp));
+    if (!unknown.empty())
+      weights_.notes.push_back(fmt::format("{} tensors are not part of the model and not used, {} the first",
+                                           unknown.size(), unknown.front()));
+  }
+
+  const ModelConfig& config_;
+  const Checkpoint& checkpoint_;
+  Backend& backend_;
+  const WeightOptions& options_;
+  Weights weights_;
+  std::shared_ptr<const IndexerWeights> latest_indexer_;
+  std::set<std::string> used_;
+  size_t done_bytes_ = 0;
+};
+
+}  // namespace
+
+Weights load_weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
+                     Backend& backend, const WeightOptions& options) {
+  return Loader(config, std::move(checkpoint), backend, options).load();
+}
+
+}  // namespace indexshare

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights: what the forward pass multiplies with, found in the checkpoint under the names of spec'd families,
+// checked for shape and type, and handed to the backend. The share plan decides which indexers are read.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "backend/backend.h"
+#include "checkpoint/checkpoint.h"
+#include "model/model_config.h"
+
+namespace indexshare {
+
+using MatrixPtr = std::shared_ptr<const Matrix>;  // shared: a tied head is the embedding
+using Vector = std::vector<float>;
+
+struct IndexerWeights {
+  MatrixPtr query;  // wq_b [index heads * index dim, q_lora_rank], rope first within a head
+  MatrixPtr key;    // wk [index dim, hidden]
+  Vector key_norm_weight, key_norm_bias;  // [index dim]
+  MatrixPtr head_weights;                 // weights_proj [index heads, hidden]
+};
+
+struct AttentionWeights {
+  MatrixPtr q_a;     // [q_lora_rank, hidden]
+  Vector q_a_norm;   // [q_lora_rank]
+  MatrixPtr q_b;     // [heads * (nope + rope), q_lora_rank]
+  MatrixPtr kv_a;    // [kv_lora_rank + rope, hidden]
+  Vector kv_a_norm;  // [kv_lora_rank]
+  // kv_b_proj cut by head for absorption: query_latent = W_k^T query_nope, value = W_v latent.
+  std::vector<MatrixPtr> key_up;                  // [heads] of [kv_lora_rank, nope], transposed
+  std::vector<MatrixPtr> value_up;                // [heads] of [v, kv_lora_rank]
+  MatrixPtr o;                                    // [hidden, heads * v]
+  std::shared_ptr<const IndexerWeights> indexer;  // full layers only
+};
+
+struct DenseMlpWeights {
+  MatrixPtr gate, up;  // [dim, hidden]
+  MatrixPtr down;      // [hidden, dim]
+};
+
+struct MoeWeights {
+  MatrixPtr router;    // [experts, hidden]
+  Vector router_bias;  // [experts] e_score_correction_bias: selects, never weighs
+  std::vector<DenseMlpWeights> experts;
+  std::vector<Expert> table;              // the same for the backend
+  std::optional<DenseMlpWeights> shared;  // ungated
+};
+
+struct LayerWeights {
+  Vector input_norm, post_attention_norm;  // [hidden]
+  AttentionWeights attention;
+  std::variant<DenseMlpWeights, MoeWeights> mlp;
+};
+
+struct Weights {
+  MatrixPtr embedding;  // [vocab, hidden]
+  MatrixPtr head;       // [vocab, hidden]; the embedding where tied
+  Vector final_norm;    // [hidden]
+  std::vector<LayerWeights> layers;
+  bool cost_only = false;          // a full layer borrowed another layer's indexer
+  std::vector<std::string> notes;  // surplus tensors, in one line each
+
+  // What the matrices point into, where the backend uses the mapped file: the file, and tensors dequantised
+  // at load.
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::vector<std::shared_ptr<std::vector<std::byte>>> dequantised;
+};
+
+struct WeightOptions {
+  bool borrow_indexers =
+      false;  // a full layer without indexer tensors takes those of the nearest layer before it
+  bool check_tensors = false;                               // refuse NaN and infinite values
+  std::function<void(size_t done, size_t total)> progress;  // bytes
+};
+
+/// @throws Error{unsupported}: `layers.7.indexer.wk: expected [128, 6144], file has [64, 6144]` and the like.
+Weights load_weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
+                     Backend& backend, const WeightOptions& options);
+
+}  // namespace indexshare
