@@ -5,9 +5,9 @@
     tools/oracle.py MODEL_DIR --tokens t.npy --output logits.npy [--selections s.npy] [--gaps g.npy]
                     [--force-selections s.npy] [--hf-overrides JSON]
 
-torch.topk may return any of several equal scores. While the oracle runs, every top-k (indexer and expert
-routing) is a stable descending sort instead: score descending, position ascending. Nothing in the
-installed packages is changed. Needs the versions of tools/requirements-oracle.txt.
+torch.topk may return any of several equal scores. While the oracle runs, every top-k (indexer and
+expert routing) is a stable descending sort instead: score descending, position ascending. Nothing
+in the installed packages is changed. Needs the versions of tools/requirements-oracle.txt.
 """
 
 import argparse
@@ -35,7 +35,9 @@ _Topk = namedtuple("_Topk", "values indices")
 class OracleResult:
     logits: np.ndarray  # [n, vocab] f32
     selections: np.ndarray  # [num_full_layers, n, width] int32, ascending positions, -1 padded
-    gaps: np.ndarray  # [num_full_layers, n] f32: (k-th - (k+1)-th score) / largest |score|; inf where L <= k
+    gaps: (
+        np.ndarray
+    )  # [num_full_layers, n] f32: (k-th - (k+1)-th score) / largest |score|; inf where L <= k
     plateaus: np.ndarray  # [num_full_layers, n] bool: k-th and (k+1)-th score are both exactly zero
     routing_gaps: np.ndarray  # [n] f32: the least margin of an expert choice over all layers
     ignored: list  # tensors of the checkpoint that transformers did not use
@@ -90,10 +92,12 @@ class _StableTopk(torch.overrides.TorchFunctionMode):
 
 
 def load_model(folder, overrides=None):
-    """(model, unused tensor names). FP8 weights are dequantised into a temporary f32 checkpoint first."""
+    """(model, unused tensor names). Loads from a temporary checkpoint in f32."""
     for package, wanted in ((torch, TORCH_VERSION), (transformers, TRANSFORMERS_VERSION)):
         if package.__version__.split("+")[0] != wanted:
-            raise RuntimeError(f"{package.__name__} is {package.__version__}, the oracle is {wanted}")
+            raise RuntimeError(
+                f"{package.__name__} is {package.__version__}, the oracle is {wanted}"
+            )
     checkpoint = Checkpoint(folder)
     config = apply_overrides(checkpoint.config, overrides)
     config.pop("quantization_config", None)
@@ -136,13 +140,13 @@ def _write_f32(checkpoint, config, folder):
 
 
 def _needs_other_rope(config):
-    """transformers knows one indexer RoPE layout for each family and ignores the configuration's key."""
+    """transformers knows one indexer RoPE layout for each family and ignores the key."""
     native = config["model_type"] == "glm_moe_dsa"
     return config.get("indexer_rope_interleave", native) != native
 
 
 def _swap_rope_layout(values, name, config):
-    """Reorders the rotated rows so that the native layout pairs what the configured one would pair."""
+    """Reorders the rotated rows so that the native layout pairs what the configured one would."""
     part = name.split(".indexer.")[1].split(".")[0]
     if part not in ("wq_b", "wk", "k_norm"):
         return values

@@ -5,10 +5,10 @@
     tests/oracle/compare.py --program build/bin/indexshare            golden files, numpy is enough
     tests/oracle/compare.py --program build/bin/indexshare --live     asks transformers now
 
-f32 checkpoints: logits within 1e-4 of the row's largest at every position, selections identical. Where
-a selection too close to call went the other way, the sequence is compared with the oracle's selections
-forced into the program. f16, bf16, FP8: 2e-2 with forced selections, and 1e-3 between our backends.
-All: the same bits whatever the chunk size and the number of threads.
+f32 checkpoints: logits within 1e-4 of the row's largest at every position, selections identical.
+Where a selection too close to call went the other way, the sequence is compared with the oracle's
+selections forced into the program. f16, bf16, FP8: 2e-2 with forced selections, and 1e-3 between
+our backends. All: the same bits whatever the chunk size and the number of threads.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
 from configurations import find
 from expected import ask_oracle, digest, load_golden
 from program import Program, ProgramError
@@ -37,7 +36,9 @@ class Report:
     error: float = np.inf
     near_ties: int = 0
     recall: float = 0.0
-    bf16_rows: float = np.nan  # share of rows beyond the tolerance with a bf16 cache; told, not judged
+    bf16_rows: float = (
+        np.nan
+    )  # share of rows beyond the tolerance with a bf16 cache; told, not judged
     failures: list = field(default_factory=list)
 
     def __str__(self):
@@ -65,9 +66,7 @@ def compare(configuration, arguments, folder):
             return report
 
     def program(backend):
-        return Program(
-            arguments.program, backend, folder, len(tokens), configuration.overrides
-        )
+        return Program(arguments.program, backend, folder, len(tokens), configuration.overrides)
 
     ours = program(arguments.backend)
     try:
@@ -109,7 +108,7 @@ def check_logits(report, ours, whole, expected):
 
 
 def check_rounded(report, ours, expected, dtype):
-    """f16, bf16, FP8 weights: the oracle's selections in f32 rows; bf16 rows are reported beside."""
+    """f16, bf16, FP8: the oracle's selections with f32 rows; bf16 rows are reported beside."""
     logits, _ = ours.run(forced=expected.selections)
     judge_error(report, expected.errors(logits), TOLERANCE[dtype])
     logits, _ = ours.run(forced=expected.selections, cache="bf16")

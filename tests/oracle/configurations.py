@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The small random models of the exactness tests; each names the branches that it covers.
 
-    tests/oracle/configurations.py                lists them
-    tests/oracle/configurations.py NAME OUT_DIR   writes one, with tokens.npy beside it
+tests/oracle/configurations.py                lists them
+tests/oracle/configurations.py NAME OUT_DIR   writes one, with tokens.npy beside it
 """
 
 import os
@@ -11,7 +11,6 @@ import sys
 from dataclasses import dataclass, field
 
 import numpy as np
-
 import tools_path  # noqa: F401
 from checkpoint.inventory import Recipe
 from checkpoint.presets import TINY_DEEPSEEK, TINY_GLM
@@ -21,7 +20,7 @@ from checkpoint.write import write_checkpoint
 
 @dataclass
 class Configuration:
-    """Seeds are chosen for few near ties: at most one selection in a thousand may be too close to call."""
+    """Seeds are chosen so that at most one selection in a thousand is too close to call."""
 
     name: str
     covers: str
@@ -122,7 +121,7 @@ CONFIGURATIONS = [
     ),
     Configuration(
         "glm_pattern",
-        "pattern string, tied heads, surplus indexers on shared layers, weights of experts not normalised",
+        "pattern string, tied heads, surplus indexers, weights of experts not normalised",
         _glm(
             without=_FREQ,
             num_hidden_layers=6,
@@ -168,7 +167,7 @@ CONFIGURATIONS = [
     ),
     Configuration(
         "glm_odd_sizes",
-        "nothing a multiple of 8 or 16: hidden 72, latent 40, vocabulary 131, 3 heads, index heads of 24",
+        "odd sizes: hidden 72, latent 40, vocabulary 131, 3 heads, index heads of 24",
         _glm(num_hidden_layers=5, **_ODD),
         160,
     ),
@@ -206,7 +205,7 @@ CONFIGURATIONS = [
     ),
     Configuration(
         "deepseek_yarn_groups",
-        "YaRN in its old spelling, expert groups, half-split index RoPE, MTP layer with copies of the heads",
+        "YaRN in its old spelling, expert groups, half-split index RoPE, MTP layer",
         _deepseek(num_nextn_predict_layers=1),
         160,
         seed=1,

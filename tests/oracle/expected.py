@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-
 from scoring import NEAR_TIE
 
 _MAX_KEPT_LOGITS = 8192  # of one golden file: all rows, some columns

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/oracle/golden/*.npz anew from transformers (tools/requirements-oracle.txt).
 
-    tests/oracle/make_golden.py [NAME ...]
+tests/oracle/make_golden.py [NAME ...]
 """
 
 import sys

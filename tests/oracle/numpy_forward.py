@@ -8,11 +8,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-
 import tools_path  # noqa: F401
 from checkpoint.share_plan import apply_overrides, indexer_types, mlp_types
 
-LATENT_EPS = 1e-6  # of q_a_layernorm, kv_a_layernorm and the index key norm, whatever rms_norm_eps says
+LATENT_EPS = (
+    1e-6  # of q_a_layernorm, kv_a_layernorm and the index key norm, whatever rms_norm_eps says
+)
 
 
 @dataclass
@@ -29,7 +30,9 @@ def rms_norm(x, weight, eps):
 def layer_norm(x, weight, bias):
     """x [..., size]."""
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + LATENT_EPS) * weight + bias
+    return (
+        centred / np.sqrt((centred * centred).mean(-1, keepdims=True) + LATENT_EPS) * weight + bias
+    )
 
 
 def silu(x):
@@ -61,8 +64,10 @@ def rope_table(config, n, dtype):
         def turning_dim(beta):
             return dim * math.log(original / (2 * math.pi * beta)) / (2 * math.log(theta))
 
-        low = max(math.floor(turning_dim(rope.get("beta_fast", 32))), 0)
-        high = min(math.ceil(turning_dim(rope.get("beta_slow", 1))), dim - 1)
+        low, high = turning_dim(rope.get("beta_fast", 32)), turning_dim(rope.get("beta_slow", 1))
+        if rope.get("truncate", True):
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, dim - 1)
         high = high + 0.001 if high == low else high
         kept = 1.0 - np.clip((j - low) / (high - low), 0, 1)
         frequency = frequency * kept + frequency / rope["factor"] * (1 - kept)
@@ -132,8 +137,9 @@ class NumpyModel:
             sparse = mlps[i] == "sparse"
             x = x + (self._experts if sparse else self._mlp)(prefix + "mlp.", b)
         x = rms_norm(x, self._weight("model.norm.weight"), eps)
-        tied = config.get("tie_word_embeddings", False)
-        head = embedding if tied else self._weight("lm_head.weight")
+        # A head in the file counts even where the configuration ties it, as in transformers.
+        separate = "lm_head.weight" in self._checkpoint
+        head = self._weight("lm_head.weight") if separate else embedding
         return Forward(x @ head.T, np.stack(selections))
 
     def _select(self, prefix, a, r, table):

@@ -10,7 +10,7 @@ BACKEND_TOLERANCE = 1e-3  # between our backends, on rounded weights
 
 
 def row_errors(logits, expected):
-    """[n, vocab] twice -> max |difference| / max |expected logit|, [n]; not a number counts as infinite."""
+    """[n, vocab] twice -> max |difference| / max |expected logit|, [n]; NaN counts as infinite."""
     difference = np.abs(logits.astype(np.float64) - expected).max(-1)
     return np.where(np.isfinite(difference), difference, np.inf) / np.abs(expected).max(-1)
 
@@ -19,7 +19,8 @@ def recall(selections, expected):
     """Share of the expected positions that were selected; both [layers, n, width], -1 padded."""
     found = total = 0
     width = expected.shape[-1]
-    for ours, theirs in zip(selections.reshape(-1, width), expected.reshape(-1, width)):
+    rows = zip(selections.reshape(-1, width), expected.reshape(-1, width), strict=True)
+    for ours, theirs in rows:
         theirs = theirs[theirs >= 0]
         found += np.isin(theirs, ours).sum()
         total += len(theirs)
@@ -27,15 +28,15 @@ def recall(selections, expected):
 
 
 def unexplained(selections, expected, near_ties):
-    """How many rows [layers, n] were selected otherwise with neither a near tie nor an earlier difference.
+    """How many rows [layers, n] differ with neither a near tie nor an earlier difference to blame.
 
-    A row chosen otherwise changes the hidden state of its token in later layers, and through attention
-    that of later tokens.
+    A row chosen otherwise changes the hidden state of its token in later layers, and through
+    attention that of later tokens.
     """
     differing = (selections != expected).any(-1)
     above = np.zeros(differing.shape[1], bool)
     count = 0
-    for layer, near in zip(differing, near_ties):
+    for layer, near in zip(differing, near_ties, strict=True):
         count += (layer & ~near & ~np.maximum.accumulate(above)).sum()
         above |= layer
     return int(count)

@@ -8,7 +8,7 @@ NAMES = ("<|endoftext|>", "<|user|>", "<|observation|>", "<|assistant|>", "<|sys
 
 
 def byte_characters():
-    """The character that stands for each byte in byte-level BPE: itself where printable, else from U+0100."""
+    """The 256 characters of byte-level BPE: a byte itself where printable, else from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = {byte: chr(byte) for byte in printable}
@@ -24,7 +24,7 @@ def special_tokens(config):
     ids = [i for i in ends if i is not None and i < vocab_size][: len(NAMES)]
     free = (i for i in range(min(256, max(vocab_size - len(NAMES), 0)), vocab_size) if i not in ids)
     ids += list(free)[: len(NAMES) - len(ids)]
-    return dict(zip(ids, NAMES))
+    return dict(zip(ids, NAMES, strict=False))
 
 
 def write_tokenizer(folder, config):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every tensor of a checkpoint: name, shape, how it is stored, and the spread of its random values.
 
-The spreads keep each activation near 1 in the root mean square, attention logits near 1.5, and routing
-and index scores well apart; nothing is symmetric or all ones, so that a swapped or forgotten tensor shows.
+The spreads keep each activation near 1 in the root mean square, attention logits near 1.5, and
+routing and index scores well apart; nothing is symmetric or all ones, so that a swapped or
+forgotten tensor shows.
 """
 
 import math
@@ -15,7 +16,7 @@ from .share_plan import indexer_types, mlp_types
 
 @dataclass
 class RandomTensor:
-    """values = mean + deviation * normal + along * direction, deviation by row where it is an array."""
+    """values = mean + deviation * normal + along * direction."""
 
     name: str
     shape: tuple

@@ -95,7 +95,7 @@ TINY_DEEPSEEK = {
     **_TOKENS,
 }
 
-# The shape of our CPU benchmarks: GLM-5.2's attention at a quarter of the width, about 430 M parameters.
+# The shape of our CPU benchmarks: GLM-5.2's attention at a quarter of the width, 430 M parameters.
 BENCH_8L = {
     **TINY_GLM,
     "vocab_size": 8192,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random numbers that are the same for every numpy and every machine.
 
-Raw 64-bit integers of PCG64 become bell-shaped values by adding four 16-bit uniforms: integers until
-one multiplication, so no mathematics library can make a difference. Values stay within 3.5 deviations.
+Raw 64-bit integers of PCG64 become bell-shaped values by adding four 16-bit uniforms: integers
+until one multiplication, so no mathematics library can make a difference. Values stay within 3.5
+deviations.
 """
 
 import hashlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Safetensors files and sharded checkpoints: written in pieces at known offsets, read by mapping."""
+"""Safetensors files and sharded checkpoints: written at known offsets, read by mapping."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def tensor_bytes(shape, stored):
 
 
 class CheckpointWriter:
-    """Lays out tensors [(name, shape, stored dtype), ...] over shards; then takes bytes in any order."""
+    """Lays out tensors [(name, shape, stored dtype), ...]; then takes bytes in any order."""
 
     def __init__(self, folder, tensors, num_shards=1):
         self._places = {}  # name -> (file, byte offset in the file)

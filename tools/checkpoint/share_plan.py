@@ -15,9 +15,7 @@ def indexer_types(config):
     freq = max(config.get("index_topk_freq") or 1, 1)
     offset = config.get("index_skip_topk_offset")
     offset = 2 if offset is None else offset
-    return [
-        "full" if max(i - offset + 1, 0) % freq == 0 else "shared" for i in range(num_layers)
-    ]
+    return ["full" if max(i - offset + 1, 0) % freq == 0 else "shared" for i in range(num_layers)]
 
 
 def mlp_types(config):
@@ -30,7 +28,7 @@ def mlp_types(config):
 
 
 def apply_overrides(config, overrides):
-    """config with the keys of --hf-overrides; a pattern imposed this way also beats a list in the file."""
+    """config with the keys of --hf-overrides; a pattern imposed beats a list in the file."""
     config = {**config, **(overrides or {})}
     if overrides and "indexer_types" not in overrides:
         if "index_topk_pattern" in overrides or "index_topk_freq" in overrides:

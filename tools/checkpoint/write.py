@@ -99,7 +99,7 @@ def _values(tensor, stream, begin, end, columns, direction):
 
 
 def _block_gains(name, seed, begin, shape):
-    """f32 [rows, columns] of factors by block: with nearly equal scales a mixed-up one would not show."""
+    """f32 [rows, columns], a factor by block: were scales alike, mixing them up would not show."""
     blocks = tuple(-(-size // BLOCK) for size in shape)
     choice = Stream(seed, f"{name}/{begin}").below(4, blocks[0] * blocks[1]).reshape(blocks)
     gains = np.array([0.5, 0.75, 1.0, 1.5], np.float32)[choice]
