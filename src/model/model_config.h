@@ -27,6 +27,8 @@ struct RopeConfig {
 };
 
 struct IndexerConfig {
+  // topk == 0: no indexer at all. Nothing of it is read or cached, every set is the fixed pattern alone, and the plan
+  // is FSS…S: layer 0 finds the set for all.
   int64_t num_heads = 0, head_dim = 0, topk = 0;
   RopeLayout rope_layout = RopeLayout::interleaved;
   float k_norm_eps = 1e-6f;  // LayerNorm of the index key

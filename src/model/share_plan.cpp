@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/json.h"
 
 namespace indexshare {
 
@@ -23,17 +24,18 @@ SharePlan from_full_layers(const std::vector<bool>& full) {
 
 SharePlan from_types(const std::vector<std::string>& types, int num_layers) {
   if (types.size() != static_cast<size_t>(num_layers))
-    fail(ErrorCode::unsupported, "indexer_types: expected {} entries (num_hidden_layers), found {}", num_layers,
-         types.size());
+    fail(ErrorCode::unsupported, "indexer_types: expected {} entries (num_hidden_layers), found {}",
+         num_layers, types.size());
   std::vector<bool> full;
   for (const std::string& type : types) {
     if (type != "full" && type != "shared")
-      fail(ErrorCode::unsupported, "indexer_types[{}]: expected \"full\" or \"shared\", found \"{:.20}\"",
-           full.size(), type);
+      fail(ErrorCode::unsupported, "indexer_types[{}]: expected \"full\" or \"shared\", found {}",
+           full.size(), describe_json(Json(type)));
     full.push_back(type == "full");
   }
   if (!full[0])
-    fail(ErrorCode::unsupported, "indexer_types[0]: expected \"full\" (no layer before it selects), found \"shared\"");
+    fail(ErrorCode::unsupported,
+         "indexer_types[0]: expected \"full\" (no layer before it selects), found \"shared\"");
   return from_full_layers(full);
 }
 
@@ -80,14 +82,16 @@ SharePlan SharePlan::from_frequency(int64_t freq, int64_t offset, int num_layers
   if (freq < 1)
     fail(ErrorCode::unsupported, "index_topk_freq: expected an integer of at least 1, found {}", freq);
   if (offset < 0)
-    fail(ErrorCode::unsupported, "index_skip_topk_offset: expected an integer of at least 0, found {}", offset);
+    fail(ErrorCode::unsupported, "index_skip_topk_offset: expected an integer of at least 0, found {}",
+         offset);
   std::vector<bool> full;
   for (int64_t layer = 0; layer < num_layers; ++layer)
     full.push_back(std::max<int64_t>(layer - offset + 1, 0) % freq == 0);
   if (!full[0])
-    fail(ErrorCode::unsupported,
-         "index_skip_topk_offset: expected a value that leaves layer 0 full, found {} with index_topk_freq {}", offset,
-         freq);
+    fail(
+        ErrorCode::unsupported,
+        "index_skip_topk_offset: expected a value that leaves layer 0 full, found {} with index_topk_freq {}",
+        offset, freq);
   return from_full_layers(full);
 }
 
@@ -98,14 +102,14 @@ SharePlan choose_share_plan(const SharePlanFields& fields, int num_layers) {
   if (fields.indexer_types) {
     SharePlan plan = from_types(*fields.indexer_types, num_layers);
     if (of_pattern && of_pattern->source != plan.source)
-      fail(ErrorCode::unsupported, "index_topk_pattern: expected {} as indexer_types says, found {}", plan.pattern(),
-           of_pattern->pattern());
+      fail(ErrorCode::unsupported, "index_topk_pattern: expected {} as indexer_types says, found {}",
+           plan.pattern(), of_pattern->pattern());
     return plan;
   }
   if (of_pattern) return *of_pattern;
   // Only here: beside an explicit list, releases carry freq and offset that need not describe it.
-  return SharePlan::from_frequency(fields.index_topk_freq.value_or(1), fields.index_skip_topk_offset.value_or(2),
-                                   num_layers);
+  return SharePlan::from_frequency(fields.index_topk_freq.value_or(1),
+                                   fields.index_skip_topk_offset.value_or(2), num_layers);
 }
 
 }  // namespace indexshare
