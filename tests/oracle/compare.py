@@ -132,15 +132,21 @@ def check_backends(report, ours, reference, expected):
 
 def check_bits(report, ours, whole):
     """Any chunking and any number of threads: the same bits."""
-    variants = [(), ("--threads", 2)]
-    variants += [("--chunk-size", size, "--threads", 2) for size in (1, 7, 64)]
-    for options in variants:
-        logits, selections = ours.run(*options)
-        name = " ".join(map(str, options)) or "defaults"
-        if not np.array_equal(selections, whole[1]):
-            report.failures.append(f"{name}: other selections")
-        if logits.tobytes() != whole[0].tobytes():
-            report.failures.append(f"{name}: other bits")
+    threads_and_chunks = [(), ("--threads", 2)]
+    threads_and_chunks += [("--chunk-size", size, "--threads", 2) for size in (1, 7, 64)]
+    for options in threads_and_chunks:
+        expect_bits(report, ours.run(*options), whole, options)
+    options = ("--kv-cache-dtype", "bf16")
+    rounded = ours.run("--chunk-size", len(whole[0]), cache="bf16")
+    expect_bits(report, ours.run("--chunk-size", 7, cache="bf16"), rounded, options)
+
+
+def expect_bits(report, run, whole, options):
+    name = " ".join(map(str, options)) or "defaults"
+    if not np.array_equal(run[1], whole[1]):
+        report.failures.append(f"{name}: other selections")
+    if run[0].tobytes() != whole[0].tobytes():
+        report.failures.append(f"{name}: other bits")
 
 
 def parse_arguments():
