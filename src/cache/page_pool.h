@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 namespace indexshare {
@@ -20,6 +21,8 @@ class PagePool {
   bool is_shared(int32_t page) const;
 
   int64_t num_free() const { return num_pages_ - num_used_; }
+  /// Free pages that were used before, so that their memory is already this process's.
+  int64_t num_free_resident() const { return std::ssize(free_); }
   int64_t num_pages() const { return num_pages_; }
 
  private:

@@ -45,16 +45,22 @@ int64_t PagedCache::pages_for(int64_t num_positions) const {
   return ceil_div(num_positions, config_.page_size);
 }
 
+int64_t PagedCache::pages_to_grow(const CachedSequence& sequence, int64_t new_length) const {
+  if (new_length <= sequence.length) return 0;
+  return pages_for(new_length) - std::ssize(sequence.pages) + (writes_into_shared_page(sequence) ? 1 : 0);
+}
+
+bool PagedCache::writes_into_shared_page(const CachedSequence& sequence) const {
+  return sequence.length % config_.page_size != 0 && pool_.is_shared(sequence.pages.back());
+}
+
 void PagedCache::grow(CachedSequence& sequence, int64_t new_length) {
   ENSURE(new_length >= sequence.length, "grow from {} to {} positions", sequence.length, new_length);
-  if (new_length == sequence.length) return;
-  const bool last_page_partial = sequence.length % config_.page_size != 0;
-  const bool copy_last = last_page_partial && pool_.is_shared(sequence.pages.back());
-  const int64_t needed = pages_for(new_length) - std::ssize(sequence.pages) + (copy_last ? 1 : 0);
+  const int64_t needed = pages_to_grow(sequence, new_length);
   if (needed > pool_.num_free())
     fail(ErrorCode::out_of_memory, "cache: {} more positions need {} pages of {}, {} are free",
          new_length - sequence.length, needed, config_.page_size, pool_.num_free());
-  if (copy_last) {
+  if (new_length > sequence.length && writes_into_shared_page(sequence)) {
     const int32_t copy = pool_.allocate();
     copy_page(sequence.pages.back(), copy);
     pool_.release(sequence.pages.back());

@@ -44,6 +44,9 @@ class PagedCache {
 
   int64_t pages_for(int64_t num_positions) const;
   int64_t num_free_pages() const { return pool_.num_free(); }
+  int64_t num_free_resident_pages() const { return pool_.num_free_resident(); }
+  /// Pages grow() would take: new ones, and one for the copy of a last page that others hold too.
+  int64_t pages_to_grow(const CachedSequence& sequence, int64_t new_length) const;
   int64_t num_pages() const { return pool_.num_pages(); }
 
   /// Makes positions [length, new_length) writable: allocates pages and copies a last page that others hold
@@ -54,6 +57,7 @@ class PagedCache {
   void truncate(CachedSequence& sequence, int64_t new_length);
 
  private:
+  bool writes_into_shared_page(const CachedSequence& sequence) const;
   void copy_page(int32_t from, int32_t to);
 
   Backend& backend_;

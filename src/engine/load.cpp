@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/engine_state.h"
+#include "engine/memory.h"
+
+namespace indexshare {
+
+namespace {
+
+constexpr int64_t kPageSize = 64;  // positions a page; the GPU kernels of this field use the same
+
+void log(const EngineOptions& options, const std::string& line) {
+  if (options.log) options.log(line);
+}
+
+// f32 checkpoints are kept exact by default; anything coarser gets bf16 rows, as every engine of this family
+// has.
+RowFormat choose_row_format(const EngineOptions& options, const Checkpoint& checkpoint) {
+  if (options.kv_cache_dtype == "f32") return RowFormat::f32;
+  if (options.kv_cache_dtype == "bf16") return RowFormat::bf16;
+  return checkpoint.get("model.embed_tokens.weight").dtype == DType::f32 ? RowFormat::f32 : RowFormat::bf16;
+}
+
+Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
+             const EngineOptions& options) {
+  WeightOptions weight_options{
+      .borrow_indexers = options.plan == PlanChoice::every_layer && options.allow_cost_only,
+      .check_tensors = options.check_tensors};
+  if (options.load_progress)
+    weight_options.progress = [&](size_t done, size_t total) {
+      options.load_progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
+    };
+  auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(directory));
+  const size_t available = available_memory_bytes();
+  if (checkpoint->total_bytes() > available)
+    fail(ErrorCode::out_of_memory, "{}: the weights take {} MiB, the machine has {} MiB available",
+         directory.string(), checkpoint->total_bytes() >> 20, available >> 20);
+  return load_weights(config, std::move(checkpoint), backend, weight_options);
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptions& options) {
+  validate(options);
+  const std::filesystem::path directory = resolve_model(model);
+  ModelConfig config = load_model_config(directory, options.hf_overrides);
+  for (const std::string& note : config.notes) log(options, note);
+  if (options.plan == PlanChoice::every_layer && config.indexer.topk > 0)
+    config.plan = SharePlan::every_layer(config.num_layers);
+
+  auto state = std::make_unique<State>();
+  State& s = *state;
+  s.options = options;
+  s.generation = load_generation_config(directory, config.vocab_size);
+  if (std::filesystem::exists(directory / "tokenizer.json")) s.tokenizer = Tokenizer::load(directory);
+  s.backend = make_backend(options.backend, options.threads);
+
+  const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;
+  const ModelLimits limits{.max_rows = options.chunk_size,
+                           .max_logits_rows = std::min<int64_t>(options.max_sequences, options.chunk_size),
+                           .max_positions = std::min(ctx_size, config.max_positions)};
+  Weights weights = indexshare::load(config, directory, *s.backend, options);
+  for (const std::string& note : weights.notes) log(options, note);
+  const RowFormat format = choose_row_format(options, *weights.checkpoint);
+  s.model =
+      std::make_unique<Model>(std::move(config), std::move(weights), *s.backend, options.attention, limits);
+  s.cache = std::make_unique<PagedCache>(*s.backend, s.model->cache_config(format, kPageSize, ctx_size));
+  s.scheduler.emplace(SchedulerLimits{.max_rows = options.chunk_size, .max_running = limits.max_logits_rows});
+  s.fill_info(directory);
+  return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+void Engine::State::fill_info(const std::filesystem::path& directory) {
+  const ModelConfig& config = model->config();
+  const CacheBytesPerToken bytes = cache_bytes_per_token(cache->config());
+  info.directory = directory.string();
+  info.family = config.family;
+  info.backend = backend->description();
+  info.num_layers = config.num_layers;
+  if (cache->config().num_index_slots > 0) info.full_layers = config.plan.full_layers();
+  info.source = config.plan.source;
+  info.vocab_size = config.vocab_size;
+  info.max_positions = config.max_positions;
+  info.ctx_size = cache->config().num_positions;
+  info.index_topk = config.indexer.topk;
+  info.eos_token_ids = config.eos_token_ids;
+  for (int32_t id : generation.eos_token_ids)
+    if (std::ranges::find(info.eos_token_ids, id) == info.eos_token_ids.end())
+      info.eos_token_ids.push_back(id);
+  info.kv_cache_dtype = cache->config().format == RowFormat::f32 ? "f32" : "bf16";
+  info.weight_bytes = model->weights().checkpoint->total_bytes();
+  info.latent_bytes_per_token = bytes.latents;
+  info.index_key_bytes_per_token = bytes.index_keys;
+  info.cost_only = model->weights().cost_only;
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const { return state_->info; }
+
+const Tokenizer& Engine::tokenizer() const {
+  if (!state_->tokenizer)
+    fail(ErrorCode::not_found, "{}/tokenizer.json: no such file", state_->info.directory);
+  return *state_->tokenizer;
+}
+
+SamplingOptions Engine::default_sampling() const { return state_->generation.sampling; }
+
+Counters Engine::counters() const {
+  const ForwardCounters& c = state_->model->counters();
+  return {.tokens = c.tokens,
+          .forward_passes = c.forward_passes,
+          .indexer_passes = c.indexer_passes,
+          .flops = {.projections = c.projections,
+                    .indexer_projections = c.indexer_projections,
+                    .index_scores = c.index_scores,
+                    .attention = c.attention,
+                    .mlp = c.mlp,
+                    .head = c.head}};
+}
+
+}  // namespace indexshare
