@@ -62,7 +62,7 @@ const Family& find_family(const JsonObject& json) {
 ModelConfig read_config(Json document, const std::string& what, std::string_view overrides) {
   JsonObject(document, what);  // an object, or an error that says so
   if (!overrides.empty()) apply_overrides(document, parse_overrides(overrides));
-  const JsonObject json(document, what);
+  const JsonObject json(document, overrides.empty() ? what : what + " with --hf-overrides");
   const Family& family = find_family(json);
   ModelConfig config = family.read(json);
   config.family = family.model_type;
