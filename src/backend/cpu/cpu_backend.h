@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backend that needs nothing but a CPU. Kernels are compiled for AVX-512, AVX2 and plain C++ (Highway)
+// and one version is chosen when the backend is made; INDEXSHARE_FORCE_KERNEL = avx512 | avx2 | scalar forces
+// one. Within one version every reduction has one order, whatever the number of rows and threads.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/kernel_path.h"
+#include "backend/cpu/memory.h"
+#include "backend/cpu/product.h"
+#include "base/thread_pool.h"
+
+namespace indexshare {
+
+struct RowBlock;      // index_select.cpp
+struct AttentionRun;  // sparse_attention.cpp
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(KernelPath path, int threads);
+
+  std::string description() const override;
+
+  std::unique_ptr<Buffer> allocate(size_t num_bytes) override;
+  std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) override;
+  /// Index keys lie in groups of 16, hence whole groups.
+  size_t page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const override;
+
+  void embed(const EmbedArgs& args) override;
+  void linear(std::span<const LinearArgs> products) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void layer_norm(const LayerNormArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void silu_multiply(const SiluMultiplyArgs& args) override;
+  void add(const AddArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
+  void write_latents(const WriteCacheArgs& args) override;
+  void write_index_keys(const WriteCacheArgs& args) override;
+  void index_select(const IndexSelectArgs& args) override;
+  void translate(const TranslateArgs& args) override;
+  void sparse_attention(const SparseAttentionArgs& args) override;
+
+ private:
+  /// All products in one parallel region; linear() and experts() end here.
+  void multiply(std::span<const Product> products);
+  void score_and_choose(const IndexSelectArgs& args, std::span<const RowBlock> blocks);
+  void attend_rows(const AttentionRun& run, int64_t total, int64_t shares);
+  void attend_chunks(const AttentionRun& run, int64_t shares);
+
+  /// body(begin, end, worker) over [0, count), in this thread where there is less than two grains of work.
+  template <class Body>
+  void parallel(int64_t count, int64_t grain, const Body& body) {
+    if (count < 2 * std::max<int64_t>(grain, 1)) {
+      if (count > 0) body(int64_t{0}, count, 0);
+    } else {
+      pool_.parallel_for(count, grain, std::cref(body));
+    }
+  }
+
+  KernelPath path_;
+  ThreadPool pool_;
+  std::vector<Scratch> worker_scratch_;  // [threads], for the kernels
+  Scratch scratch_;                      // what the workers of one op share
+  Scratch rows_scratch_;                 // experts(): grouped rows
+  std::vector<Product> products_;
+};
+
+/// @param threads 0 = what the process may use.
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+
+}  // namespace indexshare
