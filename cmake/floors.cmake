@@ -39,5 +39,6 @@ function(indexshare_tests name)
   target_include_directories(${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${name}_tests PRIVATE INDEXSHARE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
     INDEXSHARE_BINARY_DIR="${PROJECT_BINARY_DIR}")
-  gtest_discover_tests(${name}_tests TEST_PREFIX ${name}. PROPERTIES LABELS ${name} DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(${name}_tests TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS ${name} FIXTURES_REQUIRED checkpoints)
 endfunction()
