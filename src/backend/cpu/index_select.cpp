@@ -107,7 +107,7 @@ HWY_INLINE void take(Floats scores, int64_t position, int64_t n, Candidates& c) 
   if (n <= 0) return;
   const FloatTag d;
   auto mask = hn::FirstN(d, static_cast<size_t>(n));
-  if (!hn::AllFalse(d, hn::And(mask, hn::Ne(scores, scores)))) c.has_nan = true;
+  if (!hn::AllFalse(d, hn::And(mask, hn::IsNaN(scores)))) c.has_nan = true;
   if (c.selective) mask = hn::And(mask, hn::Gt(scores, hn::Set(d, c.threshold)));
   if (hn::AllFalse(d, mask)) return;
   const IntTag di;
