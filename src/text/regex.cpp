@@ -12,7 +12,8 @@ namespace indexshare {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 16 * 1024;
-constexpr uint32_t kMatchLimit = 10'000'000;  // a megabyte of spaces needs about one step a byte
+constexpr uint32_t kMatchLimit = 10'000'000;
+constexpr uint32_t kStepsPerByte = 3;  // a long run of spaces needs one; texts have at most 2^30 bytes
 constexpr uint32_t kProbeLimit = 200'000;
 constexpr uint32_t kHeapLimitKib = 64 * 1024;
 constexpr size_t kJitStackBytes = 1 << 20;
@@ -34,9 +35,10 @@ struct RegexScratch::State {
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
   pcre2_jit_stack* stack = nullptr;  // made when the 32 KiB that PCRE2 takes of its own do not do
 
+  bool probing = false;
+
   State() {
     if (!data || !context) throw std::bad_alloc();
-    pcre2_set_match_limit(context, kMatchLimit);
     pcre2_set_heap_limit(context, kHeapLimitKib);
   }
   bool grow() {
@@ -84,6 +86,8 @@ Regex::~Regex() = default;
 
 std::optional<Regex::Match> Regex::find(std::string_view text, size_t start, RegexScratch& scratch) const {
   RegexScratch::State& s = *scratch.state_;
+  if (!s.probing)
+    pcre2_set_match_limit(s.context, kMatchLimit + kStepsPerByte * static_cast<uint32_t>(text.size()));
   const int found = pcre2_match(state_->code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                 start, PCRE2_NO_UTF_CHECK, s.data, s.context);
   if (found == PCRE2_ERROR_JIT_STACKLIMIT && s.grow()) return find(text, start, scratch);
@@ -99,6 +103,7 @@ std::optional<Regex::Match> Regex::find(std::string_view text, size_t start, Reg
 // not when a user's text happens to set it off.
 void Regex::probe() const {
   RegexScratch scratch;
+  scratch.state_->probing = true;
   pcre2_set_match_limit(scratch.state_->context, kProbeLimit);
   for (std::string_view unit : {"a", "A", "0", " ", "\n", " \n", ".", "\xe4\xb8\x80", "a ", "a'"})
     for (std::string_view end : {"", "!", "a", " ", "\x01"}) {
