@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <set>
+
+#include "analysis/flops.h"
+#include "analysis/inventory.h"
+#include "base/check.h"
+#include "checkpoint/checkpoint.h"
+#include "indexshare/analysis.h"
+
+namespace indexshare {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+int64_t element_bytes(const std::string& kv_cache_dtype) {
+  if (kv_cache_dtype == "f32") return 4;
+  if (kv_cache_dtype == "bf16") return 2;
+  fail(ErrorCode::invalid_argument, "kv_cache_dtype: expected auto, bf16 or f32, found {}", kv_cache_dtype);
+}
+
+ParameterCounts count_parameters(const ModelConfig& config, const std::vector<ImpliedTensor>& tensors) {
+  ParameterCounts counts{.active = active_parameters(config)};
+  for (const ImpliedTensor& tensor : tensors) {
+    if (!tensor.is_parameter) continue;
+    counts.total += tensor.num_elements;
+    if (tensor.is_mtp) counts.mtp += tensor.num_elements;
+  }
+  return counts;
+}
+
+WeightSummary summarize_weights(const ModelConfig& config, const std::vector<ImpliedTensor>& implied,
+                                const fs::path& directory) {
+  const Checkpoint checkpoint = Checkpoint::open(directory);
+  WeightSummary summary{.num_tensors = checkpoint.tensors().size(), .bytes = checkpoint.total_bytes()};
+  for (const ImpliedTensor& tensor : implied)
+    if (!tensor.is_mtp && !checkpoint.find(tensor.name)) summary.missing_tensors.push_back(tensor.name);
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    if (config.indexer.topk > 0 && config.plan.is_full(layer)) continue;
+    const std::string prefix = fmt::format("model.layers.{}.self_attn.indexer.", layer);
+    for (const TensorView& tensor : checkpoint.tensors())
+      if (tensor.name.starts_with(prefix)) summary.surplus_indexer_tensors.push_back(tensor.name);
+    if (!summary.surplus_indexer_tensors.empty() &&
+        summary.surplus_indexer_tensors.back().starts_with(prefix))
+      summary.surplus_indexer_layers.push_back(layer);
+  }
+  return summary;
+}
+
+void fill_from_config(const ModelConfig& config, ModelSummary& summary) {
+  summary.family = config.family;
+  summary.weights_dtype = config.weights_dtype;
+  summary.num_layers = config.num_layers;
+  summary.num_mtp_layers = config.num_mtp_layers;
+  if (config.indexer.topk > 0) summary.full_layers = config.plan.full_layers();
+  summary.source = config.plan.source;
+  summary.pattern = config.plan.pattern();
+  summary.vocab_size = config.vocab_size;
+  summary.hidden_dim = config.hidden_dim;
+  summary.num_heads = config.num_heads;
+  summary.max_positions = config.max_positions;
+  summary.index_topk = config.indexer.topk;
+  summary.index_heads = config.indexer.num_heads;
+  summary.index_head_dim = config.indexer.head_dim;
+  summary.num_moe_layers =
+      static_cast<int>(std::count(config.is_moe_layer.begin(), config.is_moe_layer.end(), true));
+  summary.num_experts = config.moe.num_experts;
+  summary.experts_per_token = config.moe.experts_per_token;
+  summary.notes = config.notes;
+}
+
+}  // namespace
+
+ModelSummary inspect_model(const std::string& model, const InspectOptions& options) {
+  for (const int64_t context : options.contexts)
+    if (context < 1 || context > std::numeric_limits<int32_t>::max())
+      fail(ErrorCode::invalid_argument, "context: expected lengths from 1 to {}, found {}",
+           std::numeric_limits<int32_t>::max(), context);
+  ModelSummary summary;
+  summary.kv_cache_dtype = options.kv_cache_dtype == "auto" ? "bf16" : options.kv_cache_dtype;
+  const int64_t bytes = element_bytes(summary.kv_cache_dtype);
+
+  std::error_code error;
+  const bool is_config = fs::path(model).extension() == ".json" && fs::is_regular_file(model, error);
+  const fs::path directory = is_config ? fs::path() : resolve_model(model);
+  const fs::path file = is_config ? fs::path(model) : directory / "config.json";
+  const ModelConfig config = load_model_config(file, options.hf_overrides);
+  summary.path = file.string();
+  fill_from_config(config, summary);
+  const std::vector<ImpliedTensor> implied = implied_tensors(config);
+  summary.parameters = count_parameters(config, implied);
+  summary.cache_bytes_per_token = cache_bytes_per_token(config, bytes);
+  for (const int64_t context : options.contexts) {
+    summary.flops.push_back({.context = context,
+                             .decode = decode_flops(config, context, AttentionForm::mha),
+                             .prefill = prefill_flops(config, context, AttentionForm::mha)});
+    summary.flops_absorbed.push_back({.context = context,
+                                      .decode = decode_flops(config, context, AttentionForm::absorbed),
+                                      .prefill = prefill_flops(config, context, AttentionForm::absorbed)});
+  }
+  if (!is_config && (fs::exists(directory / "model.safetensors", error) ||
+                     fs::exists(directory / "model.safetensors.index.json", error)))
+    summary.weights = summarize_weights(config, implied, directory);
+  return summary;
+}
+
+}  // namespace indexshare
