@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// indexshare logits: every position's logits of a token sequence, f32 [num_tokens, vocab_size], row by row to
+// disk.
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+#include "exit_codes.h"
+#include "indexshare/engine.h"
+#include "interrupt.h"
+#include "npy.h"
+#include "options.h"
+#include "progress.h"
+#include "selections.h"
+#include "verbs.h"
+
+namespace indexshare::cli {
+namespace {
+
+struct Options {
+  EngineFlags engine;
+  std::string tokens, output;
+  std::string dump_selections, force_selections;
+  bool json = false;
+};
+
+std::vector<int32_t> read_tokens(const std::string& path) {
+  std::vector<int32_t> tokens = read_int_npy(path, 1).values;
+  if (tokens.empty()) throw UsageError(path + ": holds no tokens");
+  return tokens;
+}
+
+void check_tokens(const std::string& path, const std::vector<int32_t>& tokens, int64_t vocab_size) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab_size) {
+      throw UsageError(
+          fmt::format("{}: element {} is {}, expected 0 to {}", path, i, tokens[i], vocab_size - 1));
+    }
+  }
+}
+
+int run(const Options& options) {
+  const std::vector<int32_t> tokens = read_tokens(options.tokens);
+  const auto num_tokens = static_cast<int64_t>(tokens.size());
+  const auto engine = load_engine(options.engine, !options.json);
+  const ModelInfo& info = engine->info();
+  check_tokens(options.tokens, tokens, info.vocab_size);
+
+  const auto num_full = static_cast<int64_t>(info.full_layers.size());
+  std::optional<SelectionDump> dump;
+  std::optional<ForcedSelections> forced;
+  if (!options.dump_selections.empty()) dump.emplace(options.dump_selections, num_full, num_tokens);
+  if (!options.force_selections.empty()) forced.emplace(options.force_selections, num_full, num_tokens);
+  NpyWriter output(options.output, "<f4", {num_tokens, info.vocab_size});
+
+  const InterruptScope scope;
+  ProgressBar bar("evaluating", !options.engine.quiet && !options.json);
+  EvaluateOptions evaluate;
+  evaluate.sink = [&](int64_t, std::span<const float> row) { output.append(row.data(), row.size()); };
+  evaluate.selection_hook =
+      make_selection_hook(info.full_layers, dump ? &*dump : nullptr, forced ? &*forced : nullptr);
+  evaluate.progress = [&](int64_t done, int64_t total) {
+    throw_if_interrupted();
+    bar.update(done, total);
+  };
+  const Stopwatch watch;
+  engine->evaluate(engine->create_sequence(), tokens, evaluate);
+  const double seconds = watch.seconds();
+  bar.wipe();
+  if (dump) dump->commit();
+  output.commit();
+  if (options.json) {
+    print_json({{"schema_version", kSchemaVersion},
+                {"tokens", num_tokens},
+                {"vocab_size", info.vocab_size},
+                {"seconds", seconds},
+                {"peak_rss_bytes", peak_rss_bytes()}});
+  }
+  return kOk;
+}
+
+}  // namespace
+
+Action add_logits(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  add_engine_flags(app, options->engine);
+  app.add_option("--tokens", options->tokens, "Token ids: .npy, one dimension, any integer type")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--output,-o", options->output, "Logits: .npy, f32 [num_tokens, vocab_size]")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--dump-selections", options->dump_selections,
+                 "Write what each full layer selects: .npy, int32 [num_full_layers, num_tokens, width]")
+      ->type_name("FILE");
+  app.add_option("--force-selections", options->force_selections,
+                 "Attend these positions instead: the same format, ascending, -1 padded")
+      ->type_name("FILE");
+  add_json_flag(app, options->json);
+  return [options] { return run(*options); };
+}
+
+}  // namespace indexshare::cli

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The flags that several verbs share, each declared once: MODEL and how to load it, sampling, where text
+// comes from.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "indexshare/engine.h"
+#include "terminal.h"
+
+namespace indexshare::cli {
+
+/// MODEL, the engine's options and how much is said on the way.
+struct EngineFlags {
+  std::string model;
+  EngineOptions options;
+  FixedPattern pattern;
+  bool quiet = false, verbose = false;
+  bool notes = true;  // pass on the library's remarks
+};
+
+/// @param with_plan false where the verb has a --plan of its own.
+void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan = true);
+void add_model_argument(CLI::App& app, std::string& model, const std::string& help);
+/// The two flags that `inspect` shares with the others.
+void add_config_flags(CLI::App& app, EngineOptions& options);
+/// The positions that are always attended (FixedPattern).
+void add_pattern_flags(CLI::App& app, FixedPattern& pattern);
+void add_quiet_flag(CLI::App& app, bool& quiet);
+void add_json_flag(CLI::App& app, bool& json);
+
+/// --hf-overrides with the fixed pattern's flags laid over it. @throws UsageError where it is no JSON object.
+std::string merged_overrides(const std::string& hf_overrides, const FixedPattern& pattern);
+
+/// Where the files of MODEL are, for a verb that needs some of them alone. @throws Error{not_found}.
+std::filesystem::path model_directory(const std::string& model);
+
+/// Loads with a bar of bytes on a terminal; the library's remarks become notes unless --quiet.
+std::unique_ptr<Engine> load_engine(const EngineFlags& flags, bool show_progress);
+
+/// Sampling flags that were given; the others keep what the model's generation_config.json says.
+class SamplingFlags {
+ public:
+  void add_to(CLI::App& app);
+  /// @param room tokens that still fit the context behind the prompt: the limit where -1 or nothing was asked
+  /// for.
+  SamplingOptions over(SamplingOptions defaults, int64_t room) const;
+
+ private:
+  template <typename T>
+  void add(CLI::App& app, const std::string& names, T SamplingOptions::* field, const std::string& help,
+           T low, T high);
+
+  std::vector<std::function<void(SamplingOptions&)>> given_;
+  std::vector<std::string> stop_;
+  bool ignore_eos_ = false;
+  std::optional<int64_t> max_tokens_;
+};
+
+/// Where the text comes from: a file, the command line, or both, the file first.
+struct TextFlags {
+  std::optional<std::string> text, file;
+};
+
+void add_text_flags(CLI::App& app, TextFlags& flags);
+/// @throws UsageError where neither was given or the file cannot be read.
+std::string read_text(const TextFlags& flags);
+/// Reads a whole file, "-" being standard input. @throws UsageError.
+std::string read_file(const std::string& path);
+
+}  // namespace indexshare::cli

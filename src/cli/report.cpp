@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report.h"
+
+namespace indexshare::cli {
+
+Json flops_json(const Counters::Flops& flops) {
+  return {{"projections", flops.projections},
+          {"indexer_projections", flops.indexer_projections},
+          {"index_scores", flops.index_scores},
+          {"attention", flops.attention},
+          {"mlp", flops.mlp},
+          {"head", flops.head},
+          {"total", flops.total()}};
+}
+
+Json counters_json(const Counters& counters) {
+  return {{"tokens", counters.tokens},
+          {"forward_passes", counters.forward_passes},
+          {"indexer_passes", counters.indexer_passes},
+          {"flops", flops_json(counters.flops)}};
+}
+
+std::string plan_pattern(std::span<const int> source) {
+  std::string pattern;
+  for (size_t layer = 0; layer < source.size(); ++layer) {
+    pattern += source[layer] == static_cast<int>(layer) ? 'F' : 'S';
+  }
+  return pattern;
+}
+
+}  // namespace indexshare::cli

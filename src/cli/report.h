@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pieces of JSON that several verbs print alike.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "indexshare/engine.h"
+#include "terminal.h"
+
+namespace indexshare::cli {
+
+Json flops_json(const Counters::Flops& flops);  // by part, and "total"
+Json counters_json(const Counters& counters);
+std::string plan_pattern(std::span<const int> source);  // "FFFSSS": F for a layer that is its own source
+
+}  // namespace indexshare::cli

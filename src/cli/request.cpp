@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "request.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <stdexcept>
+#include <utility>
+
+#include "exit_codes.h"
+#include "interrupt.h"
+
+namespace indexshare::cli {
+
+void add_template_flags(CLI::App& app, TemplateFlags& flags) {
+  app.add_option("--chat-template-file", flags.file, "Jinja template to use instead of the model's")
+      ->type_name("FILE");
+  app.add_option("--chat-template-kwargs", flags.kwargs_json,
+                 "JSON object of further template variables, e.g. '{\"enable_thinking\":false}'")
+      ->type_name("JSON");
+}
+
+ChatTemplate load_template(const Engine& engine, const TemplateFlags& flags) {
+  if (flags.file && !std::ifstream(*flags.file)) {
+    throw UsageError(fmt::format("--chat-template-file: cannot read {}", *flags.file));
+  }
+  std::optional<std::filesystem::path> file;
+  if (flags.file) file = *flags.file;
+  return ChatTemplate::load(engine.info().directory, file);
+}
+
+ChatOptions chat_options(const TemplateFlags& flags) {
+  ChatOptions options;
+  options.kwargs_json = flags.kwargs_json;
+  return options;
+}
+
+Completion run_request(Engine& engine, Request request) {
+  const InterruptScope scope;
+  const RequestId id = engine.submit(std::move(request));
+  bool cancelled = false;
+  while (engine.step()) {
+    if (interrupted() && !std::exchange(cancelled, true)) engine.cancel(id);
+  }
+  std::optional<Completion> completion = engine.take(id);
+  if (!completion) throw std::runtime_error("the engine stopped before the request was done");
+  if (completion->finish == FinishReason::error) throw std::runtime_error(completion->error);
+  if (interrupted()) completion->finish = FinishReason::cancelled;
+  return *std::move(completion);
+}
+
+std::string speed_summary(const Completion& completion) {
+  const Timings& t = completion.timings;
+  std::string text = fmt::format("prompt {} tokens", with_commas(completion.prompt_tokens));
+  if (completion.cached_tokens > 0)
+    text += fmt::format(" ({} from the cache)", with_commas(completion.cached_tokens));
+  return text + fmt::format(" in {} ({:.1f} tokens/s), {} tokens in {} ({:.1f} tokens/s)",
+                            human_seconds(t.prefill_seconds), rate(t.prefill_tokens, t.prefill_seconds),
+                            with_commas(t.decode_tokens), human_seconds(t.decode_seconds),
+                            rate(t.decode_tokens, t.decode_seconds));
+}
+
+double rate(int64_t tokens, double seconds) {
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+const char* name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+    case FinishReason::error:
+      return "error";
+  }
+  return "error";
+}
+
+}  // namespace indexshare::cli
