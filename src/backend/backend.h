@@ -113,6 +113,7 @@ struct RopeArgs {
   const float* inv_freq = nullptr;     // [rope_dim / 2]
   int64_t num_rows = 0, num_heads = 0, rope_dim = 0;
   RopePairs pairs = RopePairs::interleaved;
+  float amplitude = 1;  // cos and sin are multiplied by it (YaRN's attention factor)
 };
 
 /// y = silu(gate) * up, silu(z) = z / (1 + exp(-z)). y may be gate or up.

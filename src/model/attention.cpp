@@ -36,6 +36,8 @@ void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
                                   .num_rows = rows}};
   backend_.linear(products);
   counters_.projections += 2ull * rows * config_.hidden_dim * (rank + config_.latent_row_dim());
+  add_bias(ws.q_latent, w.q_a_bias, rows);
+  add_bias(ws.kv_row, w.kv_a_bias, rows);
   backend_.rms_norm({.x = ws.q_latent,
                      .x_stride = rank,
                      .weight = w.q_a_norm.data(),
@@ -123,6 +125,7 @@ void Model::project_output(const AttentionWeights& w, const Batch& batch) {
   backend_.linear(products);
   counters_.projections += 2ull * rows * heads * v * latent;
   linear(workspace_.head_output, *w.o, workspace_.block_output, rows, counters_.projections);
+  add_bias(workspace_.block_output, w.o_bias, rows);
 }
 
 }  // namespace indexshare

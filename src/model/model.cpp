@@ -93,18 +93,25 @@ void Model::linear(const float* x, const Matrix& weight, float* y, int64_t num_r
   flops += 2ull * num_rows * weight.in_dim() * weight.out_dim();
 }
 
+void Model::add_bias(float* x, const Vector& bias, int64_t num_rows) {
+  if (bias.empty()) return;
+  const int64_t dim = std::ssize(bias);
+  for (int64_t row = 0; row < num_rows; ++row)
+    backend_.add({.x = x + row * dim, .y = bias.data(), .count = dim});
+}
+
 void Model::rope(float* x, int64_t row_stride, int64_t head_stride, int64_t num_heads, RopeLayout layout,
                  const Batch& batch) {
-  backend_.rope(
-      {.x = x,
-       .row_stride = row_stride,
-       .head_stride = head_stride,
-       .positions = batch.positions.data(),
-       .inv_freq = inv_freq_.data(),
-       .num_rows = batch.num_rows(),
-       .num_heads = num_heads,
-       .rope_dim = config_.rope_dim,
-       .pairs = layout == RopeLayout::interleaved ? RopePairs::interleaved : RopePairs::half_split});
+  backend_.rope({.x = x,
+                 .row_stride = row_stride,
+                 .head_stride = head_stride,
+                 .positions = batch.positions.data(),
+                 .inv_freq = inv_freq_.data(),
+                 .num_rows = batch.num_rows(),
+                 .num_heads = num_heads,
+                 .rope_dim = config_.rope_dim,
+                 .pairs = layout == RopeLayout::interleaved ? RopePairs::interleaved : RopePairs::half_split,
+                 .amplitude = static_cast<float>(config_.rope.yarn_amplitude)});
 }
 
 }  // namespace indexshare

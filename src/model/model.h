@@ -64,6 +64,7 @@ class Model {
   void moe(const MoeWeights& w, int64_t num_rows);                            // mlp.cpp
 
   void linear(const float* x, const Matrix& weight, float* y, int64_t num_rows, uint64_t& flops);
+  void add_bias(float* x, const Vector& bias, int64_t num_rows);
   void rope(float* x, int64_t row_stride, int64_t head_stride, int64_t num_heads, RopeLayout layout,
             const Batch& batch);
 

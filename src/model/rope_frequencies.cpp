@@ -19,8 +19,10 @@ std::vector<float> rope_frequencies(const RopeConfig& rope, int64_t rope_dim) {
     return rope_dim * std::log(rope.yarn_original_positions / (beta * 2 * std::numbers::pi)) /
            (2 * std::log(rope.theta));
   };
-  const double low = std::max(std::floor(turning(rope.yarn_beta_fast)), 0.0);
-  double high = std::min(std::ceil(turning(rope.yarn_beta_slow)), static_cast<double>(rope_dim - 1));
+  double low = turning(rope.yarn_beta_fast), high = turning(rope.yarn_beta_slow);
+  if (rope.yarn_truncate) low = std::floor(low), high = std::ceil(high);
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(rope_dim - 1));
   if (low == high) high += 0.001;  // as transformers: a step instead of a division by zero
   for (int64_t j = 0; j < rope_dim / 2; ++j) {
     const double divided = std::clamp((static_cast<double>(j) - low) / (high - low), 0.0, 1.0);

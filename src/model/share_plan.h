@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// SharePlan: which layer's selection each layer attends with (IndexShare, GLM-5.2). A full layer owns an indexer,
-// a shared layer reuses the selection of the nearest full layer before it. Every encoding in the wild becomes this
-// one table; it decides which indexer weights are read, which layers keep index keys and which run the indexer.
+// SharePlan: which layer's selection each layer attends with (IndexShare, GLM-5.2). A full layer owns an
+// indexer, a shared layer reuses the selection of the nearest full layer before it. Every encoding in the
+// wild becomes this one table; it decides which indexer weights are read, which layers keep index keys and
+// which run the indexer.
 #pragma once
 
 #include <cstdint>

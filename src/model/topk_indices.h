@@ -18,7 +18,7 @@ class TopkIndices {
   int64_t width() const { return width_; }
   int32_t* positions() {
     return static_cast<int32_t*>(positions_->data());
-  }                                                                     // [rows, width] ascending, -1 padded
+  }  // [rows, width] ascending, -1 padded
   int32_t* slots() { return static_cast<int32_t*>(slots_->data()); }    // [rows, width] physical, -1 padded
   int32_t* counts() { return static_cast<int32_t*>(counts_->data()); }  // [rows]
 

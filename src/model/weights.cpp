@@ -26,12 +26,9 @@ class Loader {
 
   Weights load() {
     const int64_t hidden = config_.hidden_dim;
-    weights_.embedding =
-        matrix("model.embed_tokens.weight", {config_.vocab_size, hidden}, !config_.tied_head);
-    // A tied checkpoint may carry a copy of the head; transformers uses the embedding, so do we.
-    if (config_.tied_head && checkpoint_.find("lm_head.weight")) used_.insert("lm_head.weight");
-    weights_.head =
-        config_.tied_head ? weights_.embedding : matrix("lm_head.weight", {config_.vocab_size, hidden});
+    const bool own_head = has_own_head();
+    weights_.embedding = matrix("model.embed_tokens.weight", {config_.vocab_size, hidden}, own_head);
+    weights_.head = own_head ? matrix("lm_head.weight", {config_.vocab_size, hidden}) : weights_.embedding;
     weights_.final_norm = vector("model.norm.weight", hidden);
     for (int layer = 0; layer < config_.num_layers; ++layer) weights_.layers.push_back(load_layer(layer));
     note_surplus();
@@ -39,6 +36,22 @@ class Loader {
   }
 
  private:
+  // Tied checkpoints may carry a copy of the embedding as their head; where it differs, the file's head
+  // counts, as in transformers.
+  bool has_own_head() {
+    if (!config_.tied_head) return true;
+    const TensorView* head = checkpoint_.find("lm_head.weight");
+    if (!head) return false;
+    used_.insert("lm_head.weight");
+    const TensorView& embedding = checkpoint_.get("model.embed_tokens.weight");
+    if (head->dtype == embedding.dtype && head->shape == embedding.shape &&
+        std::memcmp(head->data, embedding.data, embedding.num_bytes()) == 0)
+      return false;
+    weights_.notes.push_back(
+        "tie_word_embeddings is true, but lm_head.weight differs from the embedding and is used");
+    return true;
+  }
+
   LayerWeights load_layer(int layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     LayerWeights w;
@@ -64,6 +77,11 @@ class Loader {
     w.kv_a_norm = vector(prefix + "kv_a_layernorm.weight", c.kv_lora_rank);
     load_kv_b(prefix + "kv_b_proj.weight", w);
     w.o = matrix(prefix + "o_proj.weight", {c.hidden_dim, c.num_heads * c.v_dim});
+    if (c.attention_bias) {
+      w.q_a_bias = vector(prefix + "q_a_proj.bias", c.q_lora_rank);
+      w.kv_a_bias = vector(prefix + "kv_a_proj_with_mqa.bias", c.latent_row_dim());
+      w.o_bias = vector(prefix + "o_proj.bias", c.hidden_dim);
+    }
     return w;
   }
 

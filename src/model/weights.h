@@ -36,6 +36,7 @@ struct AttentionWeights {
   std::vector<MatrixPtr> key_up;                  // [heads] of [kv_lora_rank, nope], transposed
   std::vector<MatrixPtr> value_up;                // [heads] of [v, kv_lora_rank]
   MatrixPtr o;                                    // [hidden, heads * v]
+  Vector q_a_bias, kv_a_bias, o_bias;             // empty where the model has none
   std::shared_ptr<const IndexerWeights> indexer;  // full layers only
 };
 

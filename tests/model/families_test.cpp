@@ -85,16 +85,23 @@ TEST(Families, RopeOfTransformers5EqualsTheOlderForm) {
   EXPECT_EQ(newer.rope.yarn_beta_fast, older.rope.yarn_beta_fast);
 }
 
+TEST(Families, YarnAmplitudeOfCosAndSin) {
+  const auto amplitude = [](const std::string& yarn) {
+    return parse_changed("deepseek-v3.2", "{\"rope_scaling\":" + yarn + "}").rope.yarn_amplitude;
+  };
+  const double log_factor = std::log(40.0);
+  EXPECT_EQ(amplitude("{}"), 1);  // DeepSeek's mscale and mscale_all_dim are equal
+  EXPECT_DOUBLE_EQ(amplitude(R"({"mscale":0.5})"), (0.05 * log_factor + 1) / (0.1 * log_factor + 1));
+  EXPECT_DOUBLE_EQ(amplitude(R"({"mscale":null})"), 0.1 * log_factor + 1);
+  EXPECT_EQ(amplitude(R"({"attention_factor":2})"), 2);
+}
+
 TEST(Families, RopeThatIsNotComputed) {
   const auto message = [](const std::string& rope) {
     return test::error_of([&] { parse_changed("deepseek-v3.2", "{\"rope_scaling\":" + rope + "}"); });
   };
   test::expect_sentence(message(R"({"type":"linear"})"), {"rope_scaling.type", "yarn", "linear"});
-  test::expect_sentence(message(R"({"mscale":0.5})"), {"rope_scaling.mscale_all_dim", "0.5", "found 1"});
-  test::expect_sentence(message(R"({"mscale":null})"), {"rope_scaling.mscale_all_dim", "mscale"});
-  test::expect_sentence(message(R"({"attention_factor":2})"), {"rope_scaling.attention_factor", "found 2"});
   test::expect_sentence(message(R"({"factor":0.5})"), {"rope_scaling.factor", "at least 1"});
-  test::expect_sentence(message(R"({"truncate":false})"), {"rope_scaling.truncate", "true"});
   test::expect_sentence(message(R"({"rope_theta":500})"),
                         {"rope_theta", "500 as rope_scaling.rope_theta says"});
 }

@@ -107,11 +107,11 @@ CONFIGURATIONS = [
     ),
     Configuration(
         "glm_indexer_types",
-        "explicit irregular list that beats pattern and freq; expert layers mixed with dense ones",
+        "explicit irregular list that beats freq; expert layers mixed with dense ones",
         _glm(
             num_hidden_layers=6,
             indexer_types=["full", "shared", "full", "full", "shared", "shared"],
-            index_topk_pattern="FFFFFF",
+            index_topk_pattern="FSFFSS",
             mlp_layer_types=["sparse", "dense", "sparse", "sparse", "dense", "sparse"],
             n_shared_experts=2,
             num_experts_per_tok=3,

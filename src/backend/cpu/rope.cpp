@@ -18,8 +18,8 @@ void fill_table(const RopeArgs& args, int64_t row, float* table) {
   const float position = static_cast<float>(args.positions[row]);
   for (int64_t j = 0; j < half; ++j) {
     const float angle = position * args.inv_freq[j];
-    table[j] = std::cos(angle);
-    table[half + j] = std::sin(angle);
+    table[j] = std::cos(angle) * args.amplitude;
+    table[half + j] = std::sin(angle) * args.amplitude;
   }
 }
 

@@ -15,7 +15,7 @@ void ReferenceBackend::rope(const RopeArgs& args) {
       float* x = args.x + row * args.row_stride + head * args.head_stride;  // [rope_dim]
       for (int64_t j = 0; j < half; ++j) {
         const float angle = static_cast<float>(args.positions[row]) * args.inv_freq[j];
-        const float cosine = std::cos(angle), sine = std::sin(angle);
+        const float cosine = std::cos(angle) * args.amplitude, sine = std::sin(angle) * args.amplitude;
         float& first = x[interleaved ? 2 * j : j];
         float& second = x[interleaved ? 2 * j + 1 : j + half];
         const float a = first, b = second;

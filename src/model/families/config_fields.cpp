@@ -31,7 +31,6 @@ void require_string(const JsonObject& json, std::string_view key, const std::str
 // Keys of related models whose mathematics differ from ours: silence would mean wrong logits.
 void refuse_other_mathematics(const JsonObject& json) {
   require_string(json, "hidden_act", "silu");
-  require_bool(json, "attention_bias", false);
   require_bool(json, "mlp_bias", false);
   for (const char* key : {"swiglu_limit", "index_kpool", "sliding_window"})
     if (json.has(key)) json.reject(key, "no such key (this build does not compute it)");
@@ -65,12 +64,15 @@ void read_attention(const JsonObject& json, ModelConfig& config) {
   config.v_dim = json.required_int("v_head_dim", 1, kMaxHeadDim);
   config.rope_layout =
       json.optional_bool("rope_interleave").value_or(true) ? RopeLayout::interleaved : RopeLayout::half_split;
-  if (json.optional_int("qk_head_dim").value_or(config.qk_dim()) != config.qk_dim())
-    json.reject("qk_head_dim", fmt::format("qk_nope_head_dim + qk_rope_head_dim = {}", config.qk_dim()));
-  const int64_t head_dim = json.optional_int("head_dim").value_or(config.qk_dim());
-  if (head_dim != config.qk_dim() && head_dim != config.rope_dim)
-    config.notes.push_back(fmt::format("config.json: head_dim {} is ignored: a query head has {} + {} values",
-                                       head_dim, config.nope_dim, config.rope_dim));
+  config.attention_bias = json.optional_bool("attention_bias").value_or(false);
+  // Two keys of transformers' bookkeeping; GLM-5.2's head_dim misleads, and neither is part of the
+  // mathematics.
+  for (const char* key : {"qk_head_dim", "head_dim"}) {
+    const int64_t value = json.optional_int(key).value_or(config.qk_dim());
+    if (value != config.qk_dim() && value != config.rope_dim)
+      config.notes.push_back(fmt::format("config.json: {} {} is ignored: a query head has {} + {} values",
+                                         key, value, config.nope_dim, config.rope_dim));
+  }
   const int64_t kv_heads = json.optional_int("num_key_value_heads").value_or(config.num_heads);
   if (kv_heads != config.num_heads)
     config.notes.push_back(

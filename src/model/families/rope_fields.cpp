@@ -27,32 +27,28 @@ double yarn_mscale(double factor, double mscale) {
   return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
 }
 
-// What cos and sin would be multiplied with; DeepSeek's two mscales are equal, which makes it 1.
-void require_plain_cos_sin(const JsonObject& yarn, const RopeConfig& rope) {
-  if (const auto factor = yarn.optional_double("attention_factor")) {
-    if (*factor != 1) yarn.reject("attention_factor", "1");
-    return;
-  }
-  const bool both = rope.yarn_mscale != 0 && rope.yarn_mscale_all_dim != 0;
-  const double scale = both ? yarn_mscale(rope.yarn_factor, rope.yarn_mscale) /
-                                  yarn_mscale(rope.yarn_factor, rope.yarn_mscale_all_dim)
-                            : yarn_mscale(rope.yarn_factor, 1);
-  if (scale != 1)
-    yarn.reject("mscale_all_dim",
-                both ? fmt::format("the value of mscale, {} (cos and sin stay unscaled)", rope.yarn_mscale)
-                     : "mscale and mscale_all_dim, equal and not zero (cos and sin stay unscaled)");
+// What cos and sin are multiplied with, as transformers: DeepSeek's two mscales are equal, which makes it 1.
+double cos_sin_amplitude(const JsonObject& yarn, double factor, double mscale, double mscale_all_dim) {
+  if (const auto given = yarn.optional_double("attention_factor", 1e-6, 1e6)) return *given;
+  if (mscale != 0 && mscale_all_dim != 0)
+    return yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim);
+  return yarn_mscale(factor, 1);
 }
 
-void read_yarn(const JsonObject& yarn, RopeConfig& rope) {
+/// @return what the softmax scale is multiplied with
+double read_yarn(const JsonObject& yarn, int64_t max_positions, RopeConfig& rope) {
   rope.yarn_factor = yarn.required_double("factor", 1, 1e6);
-  rope.yarn_original_positions = yarn.required_int("original_max_position_embeddings", 1, int64_t{1} << 31);
+  rope.yarn_original_positions =
+      yarn.optional_int("original_max_position_embeddings", 1, int64_t{1} << 31).value_or(max_positions);
   rope.yarn_beta_fast = yarn.optional_double("beta_fast", 1e-6, 1e6).value_or(rope.yarn_beta_fast);
   rope.yarn_beta_slow = yarn.optional_double("beta_slow", 1e-6, 1e6).value_or(rope.yarn_beta_slow);
-  rope.yarn_mscale = yarn.optional_double("mscale", 0, 100).value_or(0);
-  rope.yarn_mscale_all_dim = yarn.optional_double("mscale_all_dim", 0, 100).value_or(0);
-  if (yarn.has("truncate") && !yarn.required_bool("truncate")) yarn.reject("truncate", "true");
+  rope.yarn_truncate = yarn.optional_bool("truncate").value_or(true);
   if (rope.theta <= 1) yarn.reject("rope_theta", "a number above 1");
-  require_plain_cos_sin(yarn, rope);
+  const double mscale = yarn.optional_double("mscale", 0, 100).value_or(0);
+  const double mscale_all_dim = yarn.optional_double("mscale_all_dim", 0, 100).value_or(0);
+  rope.yarn_amplitude = cos_sin_amplitude(yarn, rope.yarn_factor, mscale, mscale_all_dim);
+  const double logit_amplitude = mscale_all_dim != 0 ? yarn_mscale(rope.yarn_factor, mscale_all_dim) : 1;
+  return logit_amplitude * logit_amplitude;
 }
 
 }  // namespace
@@ -70,19 +66,16 @@ void read_rope(const JsonObject& json, ModelConfig& config) {
     if (place.optional_double("partial_rotary_factor").value_or(1) != 1)
       place.reject("partial_rotary_factor", "1");
 
-  double mscale = 1;
+  double softmax_factor = 1;
   if (rope) {
     const std::string type = rope_type(*rope);
     if (type == "yarn") {
-      read_yarn(*rope, config.rope);
-      if (config.rope.yarn_mscale_all_dim != 0)
-        mscale = yarn_mscale(config.rope.yarn_factor, config.rope.yarn_mscale_all_dim);
+      softmax_factor = read_yarn(*rope, config.max_positions, config.rope);
     } else if (type != "default") {
       rope->reject(rope->has("rope_type") ? "rope_type" : "type", "\"default\" or \"yarn\"");
     }
   }
-  config.softmax_scale =
-      static_cast<float>(mscale * mscale / std::sqrt(static_cast<double>(config.qk_dim())));
+  config.softmax_scale = static_cast<float>(softmax_factor / std::sqrt(static_cast<double>(config.qk_dim())));
 }
 
 }  // namespace indexshare
