@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// op_bench: median microseconds, GFLOP/s and GB/s of each op beside the machine's ceilings of the same run.
+// The last column is the time the applicable ceiling would need as a share of the time taken: flops over the
+// FMA peak or bytes over the bandwidth, whichever is longer. Work that fits a cache can pass 100 % of a
+// memory ceiling.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "base/thread_pool.h"
+#include "ceilings.h"
+#include "op_cases.h"
+
+namespace indexshare {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Median seconds of at least 5 runs and at least `budget` seconds, after one that warms up.
+double median_seconds(const std::function<void()>& run, double budget) {
+  run();
+  std::vector<double> times;
+  const auto start = std::chrono::steady_clock::now();
+  while (times.size() < 5 || seconds_since(start) < budget) {
+    const auto begin = std::chrono::steady_clock::now();
+    run();
+    times.push_back(seconds_since(begin));
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+struct Options {
+  std::string backend = "cpu", shape = "bench-8l";
+  std::vector<std::string> ops = op_names();
+  int threads = 0;
+  double seconds = 0.3;
+  bool csv = false;
+  CaseOptions cases{{1, 8, 512}, {4096, 65536}};
+};
+
+void bench(const Options& options) {
+  const auto backend = make_backend(options.backend, options.threads);
+  ThreadPool pool(options.threads);
+  const Ceilings ceilings = measure_ceilings(pool);
+  if (options.csv) {
+    fmt::print("case,backend,us,gflops,gbytes_per_s,percent_of_ceiling\n");
+  } else {
+    fmt::print(
+        "{}: f32 peak {:.1f} GFLOP/s, streamed {:.1f} GB/s (1 thread {:.1f}), random 1152-byte rows {:.1f} "
+        "GB/s\n",
+        backend->description(), ceilings.flops * 1e-9, ceilings.stream_bytes * 1e-9,
+        ceilings.stream_bytes_one * 1e-9, ceilings.row_bytes * 1e-9);
+    fmt::print("{:<46} {:>12} {:>10} {:>8} {:>6}\n", "", "us", "GFLOP/s", "GB/s", "%");
+  }
+  for (const std::string& op : options.ops)
+    for_each_case(*backend, model_shape(options.shape), options.cases, op, [&](const OpCase& c) {
+      const double seconds = median_seconds(c.run, options.seconds);
+      const double bandwidth = c.ceiling == Ceiling::rows ? ceilings.row_bytes : ceilings.stream_bytes;
+      const double least = std::max(c.flops / ceilings.flops, c.bytes / bandwidth);
+      if (options.csv) {
+        fmt::print("\"{}\",\"{}\",{:.1f},{:.2f},{:.2f},{:.1f}\n", c.name, backend->description(),
+                   seconds * 1e6, c.flops / seconds * 1e-9, c.bytes / seconds * 1e-9, 100 * least / seconds);
+      } else {
+        fmt::print("{:<46} {:>12.1f} {:>10.1f} {:>8.2f} {:>6.1f}\n", c.name, seconds * 1e6,
+                   c.flops / seconds * 1e-9, c.bytes / seconds * 1e-9, 100 * least / seconds);
+      }
+      std::fflush(stdout);
+    });
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  const std::map<std::string, DType> dtypes = {
+      {"f32", DType::f32}, {"f16", DType::f16}, {"bf16", DType::bf16}, {"f8_e4m3", DType::f8_e4m3}};
+  const std::map<std::string, RowFormat> formats = {{"f32", RowFormat::f32}, {"bf16", RowFormat::bf16}};
+  CLI::App app("Times the backend's ops against the machine's ceilings");
+  app.add_option("--backend", options.backend, "cpu or reference");
+  app.add_option("--shape", options.shape, "bench-8l or tiny");
+  app.add_option("--op", options.ops, "ops to time, default all");
+  app.add_option("--rows", options.cases.rows, "numbers of rows");
+  app.add_option("--context", options.cases.contexts, "context lengths of index_select and sparse_attention");
+  app.add_option("--weights", options.cases.weights, "dtype of the weights")
+      ->transform(CLI::CheckedTransformer(dtypes));
+  app.add_option("--cache", options.cases.cache, "format of cached rows")
+      ->transform(CLI::CheckedTransformer(formats));
+  app.add_option("--threads", options.threads, "0 = what the process may use");
+  app.add_option("--seconds", options.seconds, "least time of a case");
+  app.add_flag("--csv", options.csv, "comma-separated values");
+  CLI11_PARSE(app, argc, argv);
+  bench(options);
+  return 0;
+}
+
+}  // namespace
+}  // namespace indexshare
+
+int main(int argc, char** argv) {
+  try {
+    return indexshare::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "op_bench: {}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// One case = one op at one shape: how to run it, and the work it cannot avoid.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace indexshare {
+
+/// The sizes of a model that the ops see.
+struct ModelShape {
+  std::string name;
+  int64_t hidden, num_heads, q_lora, kv_lora, nope, rope, v_dim;
+  int64_t index_heads, index_dim, topk;
+  int64_t num_experts, experts_per_token, expert_dim, vocab;
+};
+
+ModelShape model_shape(const std::string& name);  // "bench-8l" | "tiny"
+
+enum class Ceiling { flops_or_stream, rows };  // what bounds the bytes: streamed or random rows
+
+struct OpCase {
+  std::string name;
+  double flops = 0, bytes = 0;
+  Ceiling ceiling = Ceiling::flops_or_stream;
+  std::function<void()> run;
+};
+
+struct CaseOptions {
+  std::vector<int64_t> rows, contexts;
+  RowFormat cache = RowFormat::bf16;
+  DType weights = DType::bf16;
+};
+
+/// Calls visit for each case of an op; its data lives as long as the call.
+using VisitCase = std::function<void(const OpCase&)>;
+void for_each_case(Backend& backend, const ModelShape& shape, const CaseOptions& options,
+                   const std::string& op, const VisitCase& visit);
+const std::vector<std::string>& op_names();
+
+}  // namespace indexshare
