@@ -24,9 +24,9 @@ inline uint16_t f32_to_bf16(float value) {
 }
 
 float f16_to_f32(uint16_t bits);
-uint16_t f32_to_f16(float value);        // round to nearest even
-float f8_e4m3_to_f32(uint8_t bits);      // OCP e4m3fn: no infinities, 0x7f and 0xff are NaN, largest 448
-uint8_t f32_to_f8_e4m3(float value);     // round to nearest even, saturating at +-448
+uint16_t f32_to_f16(float value);     // round to nearest even
+float f8_e4m3_to_f32(uint8_t bits);   // OCP e4m3fn: no infinities, 0x7f and 0xff are NaN, largest 448
+uint8_t f32_to_f8_e4m3(float value);  // round to nearest even, saturating at +-448
 
 /// Element `index` of an array of a floating dtype, as f32.
 float load_as_f32(DType dtype, const void* data, int64_t index);

@@ -4,28 +4,48 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <exception>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "base/check.h"
 
 namespace indexshare {
 
 namespace {
 
-// The cgroup's CPU quota in cores, or 0 where there is none: v2 "cpu.max" = "<quota|max> <period>", v1 two files.
+constexpr double kNoQuota = std::numeric_limits<double>::infinity();
+
+// "<quota> <period>" of a cgroup v2 cpu.max file in cores; infinite where it says "max" or is not there.
+double cpu_max(const std::string& path) {
+  std::ifstream file(path);
+  double quota = 0, period = 0;  // "max" is no number
+  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : kNoQuota;
+}
+
+// The CPU quota in cores over the process's own cgroup and those above it.
 double cgroup_cpu_quota() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) return std::stod(quota) / period;
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double microseconds = 0;
-  if (v1_quota >> microseconds && v1_period >> period && microseconds > 0 && period > 0) return microseconds / period;
-  return 0;
+  double cores = cpu_max("/sys/fs/cgroup/cpu.max");
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    if (line.rfind("0::/", 0) != 0) continue;  // v2
+    for (std::string group = line.substr(3); group.size() > 1; group.resize(group.rfind('/')))
+      cores = std::min(cores, cpu_max("/sys/fs/cgroup" + group + "/cpu.max"));
+  }
+  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  if (v1_quota >> quota && v1_period >> period && quota > 0 && period > 0)
+    cores = std::min(cores, quota / period);
+  return cores;
 }
 
 }  // namespace
@@ -35,7 +55,7 @@ int available_cores() {
   int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (sched_getaffinity(0, sizeof(set), &set) == 0) cores = CPU_COUNT(&set);
   const double quota = cgroup_cpu_quota();
-  if (quota > 0) cores = std::min(cores, static_cast<int>(quota + 0.999));
+  if (quota < cores) cores = static_cast<int>(std::ceil(quota));
   return std::max(cores, 1);
 }
 
@@ -50,6 +70,7 @@ struct ThreadPool::State {
   bool stopping = false;
   std::exception_ptr error;
   int num_threads = 1;
+  std::atomic<bool> busy = false;  // inside parallel_for
 
   // Worker w of n takes items [count*w/n, count*(w+1)/n), n being fewer than all where the grain says so.
   void run_share(int worker) {
@@ -63,6 +84,15 @@ struct ThreadPool::State {
       std::lock_guard lock(mutex);
       if (!error) error = std::current_exception();
     }
+  }
+
+  void stop() {
+    {
+      std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (auto& worker : workers) worker.join();
   }
 
   void work(int worker) {
@@ -82,18 +112,26 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  state_->num_threads = num_threads > 0 ? num_threads : available_cores();
-  for (int w = 1; w < state_->num_threads; ++w) state_->workers.emplace_back([this, w] { state_->work(w); });
+  State& s = *state_;
+  s.num_threads = num_threads > 0 ? num_threads : available_cores();
+  for (int w = 1; w < s.num_threads; ++w) try {
+      s.workers.emplace_back([&s, w] { s.work(w); });
+    } catch (const std::system_error&) {
+      s.stop();
+      fail(ErrorCode::invalid_argument,
+           "threads: expected at most {}, which is what the system lets us start, found {}", w,
+           s.num_threads);
+    }
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->wake.notify_all();
-  for (auto& worker : state_->workers) worker.join();
-}
+ThreadPool::~ThreadPool() { state_->stop(); }
+
+namespace {
+struct NotBusyOnReturn {
+  std::atomic<bool>& busy;
+  ~NotBusyOnReturn() { busy = false; }
+};
+}  // namespace
 
 int ThreadPool::size() const { return state_->num_threads; }
 
@@ -101,6 +139,8 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
                               const std::function<void(int64_t, int64_t, int)>& body) {
   if (count <= 0) return;
   State& s = *state_;
+  ENSURE(!s.busy.exchange(true), "parallel_for inside or beside another of the same pool");
+  const NotBusyOnReturn not_busy{s.busy};
   if (s.num_threads == 1 || count <= grain) {
     body(0, count, 0);
     return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fixed set of workers that split an index range statically: item i always goes to the same worker for a given
-// worker count, and no result may depend on that count. Workers sleep between calls (spinning would steal time
-// from neighbours on shared cores).
+// A fixed set of workers that split an index range statically: item i always goes to the same worker for a
+// given worker count, and no result may depend on that count. Workers sleep between calls (spinning would
+// steal time from neighbours on shared cores).
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,9 @@ class ThreadPool {
 
   int size() const;
 
-  /// Calls body(begin, end, worker) on disjoint ranges that cover [0, count); returns when all are done. Ranges
-  /// are contiguous and at least `grain` long where possible. The first exception thrown by a body is rethrown.
+  /// Calls body(begin, end, worker) on disjoint ranges that cover [0, count); returns when all are done.
+  /// Ranges are contiguous and at least `grain` long where possible. The first exception thrown by a body is
+  /// rethrown. One call at a time: a nested or a concurrent one throws Error{internal}.
   void parallel_for(int64_t count, int64_t grain,
                     const std::function<void(int64_t begin, int64_t end, int worker)>& body);
 
