@@ -49,7 +49,7 @@ struct WeightSummary {
   size_t num_tensors = 0, bytes = 0;
   std::vector<std::string> surplus_indexer_tensors;  // of shared layers: not read
   std::vector<int> surplus_indexer_layers;
-  std::vector<std::string> missing_tensors;  // a model cannot run without these
+  std::vector<std::string> missing_tensors;  // a model cannot run without these; the first 1000
 };
 
 struct ModelSummary {

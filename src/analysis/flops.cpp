@@ -143,9 +143,27 @@ CacheBytes cache_bytes_per_token(const ModelConfig& config, int64_t element_byte
           .mtp_index_keys = config.num_mtp_layers * key};
 }
 
-int64_t active_parameters(const ModelConfig& config) {
-  const LinearSizes sizes = linear_sizes(config);
-  return sizes.projections + sizes.mlp + sizes.head + num_indexers(config) * sizes.indexer;
+ParameterCounts parameter_counts(const ModelConfig& config) {
+  const LinearSizes one = linear_sizes(config);
+  const MoeConfig& moe = config.moe;
+  const int64_t hidden = config.hidden_dim;
+  const int64_t biases =
+      config.attention_bias ? config.q_lora_rank + config.latent_row_dim() + config.hidden_dim : 0;
+  const int64_t norms = config.q_lora_rank + config.kv_lora_rank + 2 * hidden;
+  const int64_t attention = one.projections / config.num_layers + biases + norms;
+  const int64_t indexer = one.indexer + (has_indexer(config) ? 2 * config.indexer.head_dim : 0);
+  const int64_t experts =
+      moe.num_experts * hidden + 3 * hidden * moe.expert_dim * (moe.num_experts + moe.num_shared_experts);
+  const auto mlp = [&](bool is_moe) { return is_moe ? experts : 3 * hidden * config.dense_dim; };
+
+  ParameterCounts counts;
+  counts.mtp = config.num_mtp_layers *
+               (attention + indexer + mlp(config.is_moe_layer.back()) + 3 * hidden + 2 * hidden * hidden);
+  counts.total = counts.mtp + config.num_layers * attention + num_indexers(config) * indexer +
+                 (config.tied_head ? 1 : 2) * config.vocab_size * hidden + hidden;
+  for (const bool is_moe : config.is_moe_layer) counts.total += mlp(is_moe);
+  counts.active = one.projections + one.mlp + one.head + num_indexers(config) * one.indexer;
+  return counts;
 }
 
 }  // namespace indexshare

@@ -44,7 +44,7 @@ int64_t fixed_set_size(const FixedPattern& pattern, int64_t t);
 /// @param element_bytes of a cache element: 2 for bf16, 4 for f32.
 CacheBytes cache_bytes_per_token(const ModelConfig& config, int64_t element_bytes);
 
-/// Parameters that one token is multiplied with, all indexers of the plan included.
-int64_t active_parameters(const ModelConfig& config);
+/// Indexers of full layers (and of MTP layers) count, the routers' correction biases do not.
+ParameterCounts parameter_counts(const ModelConfig& config);
 
 }  // namespace indexshare

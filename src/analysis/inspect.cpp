@@ -16,28 +16,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr size_t kMaxMissingTensors = 1000;
+
 int64_t element_bytes(const std::string& kv_cache_dtype) {
   if (kv_cache_dtype == "f32") return 4;
   if (kv_cache_dtype == "bf16") return 2;
   fail(ErrorCode::invalid_argument, "kv_cache_dtype: expected auto, bf16 or f32, found {}", kv_cache_dtype);
 }
 
-ParameterCounts count_parameters(const ModelConfig& config, const std::vector<ImpliedTensor>& tensors) {
-  ParameterCounts counts{.active = active_parameters(config)};
-  for (const ImpliedTensor& tensor : tensors) {
-    if (!tensor.is_parameter) continue;
-    counts.total += tensor.num_elements;
-    if (tensor.is_mtp) counts.mtp += tensor.num_elements;
-  }
-  return counts;
-}
-
-WeightSummary summarize_weights(const ModelConfig& config, const std::vector<ImpliedTensor>& implied,
-                                const fs::path& directory) {
+WeightSummary summarize_weights(const ModelConfig& config, const fs::path& directory) {
   const Checkpoint checkpoint = Checkpoint::open(directory);
   WeightSummary summary{.num_tensors = checkpoint.tensors().size(), .bytes = checkpoint.total_bytes()};
-  for (const ImpliedTensor& tensor : implied)
+  visit_implied_tensors(config, [&](const ImpliedTensor& tensor) {
     if (!tensor.is_mtp && !checkpoint.find(tensor.name)) summary.missing_tensors.push_back(tensor.name);
+    return summary.missing_tensors.size() < kMaxMissingTensors;
+  });
   for (int layer = 0; layer < config.num_layers; ++layer) {
     if (config.indexer.topk > 0 && config.plan.is_full(layer)) continue;
     const std::string prefix = fmt::format("model.layers.{}.self_attn.indexer.", layer);
@@ -90,8 +83,7 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
   const ModelConfig config = load_model_config(file, options.hf_overrides);
   summary.path = file.string();
   fill_from_config(config, summary);
-  const std::vector<ImpliedTensor> implied = implied_tensors(config);
-  summary.parameters = count_parameters(config, implied);
+  summary.parameters = parameter_counts(config);
   summary.cache_bytes_per_token = cache_bytes_per_token(config, bytes);
   for (const int64_t context : options.contexts) {
     summary.flops.push_back({.context = context,
@@ -103,7 +95,7 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
   }
   if (!is_config && (fs::exists(directory / "model.safetensors", error) ||
                      fs::exists(directory / "model.safetensors.index.json", error)))
-    summary.weights = summarize_weights(config, implied, directory);
+    summary.weights = summarize_weights(config, directory);
   return summary;
 }
 

@@ -9,16 +9,17 @@ namespace {
 
 class Inventory {
  public:
-  explicit Inventory(const ModelConfig& config) : c_(config) {}
+  Inventory(const ModelConfig& config, const std::function<bool(const ImpliedTensor&)>& visit)
+      : c_(config), visit_(visit) {}
 
-  std::vector<ImpliedTensor> list() {
+  void walk() {
     add("model.embed_tokens.weight", c_.vocab_size * c_.hidden_dim);
-    for (int layer = 0; layer < c_.num_layers; ++layer) {
+    for (int layer = 0; layer < c_.num_layers && !stopped_; ++layer) {
       prefix_ = fmt::format("model.layers.{}.", layer);
       add_layer(c_.plan.is_full(layer), c_.is_moe_layer[layer]);
     }
     is_mtp_ = true;
-    for (int layer = c_.num_layers; layer < c_.num_layers + c_.num_mtp_layers; ++layer) {
+    for (int layer = c_.num_layers; layer < c_.num_layers + c_.num_mtp_layers && !stopped_; ++layer) {
       prefix_ = fmt::format("model.layers.{}.", layer);
       add_layer(true, c_.is_moe_layer.back());
       for (const char* norm : {"enorm.weight", "hnorm.weight", "shared_head.norm.weight"})
@@ -29,12 +30,11 @@ class Inventory {
     prefix_.clear();
     add("model.norm.weight", c_.hidden_dim);
     if (!c_.tied_head) add("lm_head.weight", c_.vocab_size * c_.hidden_dim);
-    return std::move(tensors_);
   }
 
  private:
-  void add(const std::string& name, int64_t num_elements) {
-    tensors_.push_back({.name = prefix_ + name, .num_elements = num_elements, .is_mtp = is_mtp_});
+  void add(const std::string& name, int64_t num_elements, bool is_parameter = true) {
+    if (!stopped_) stopped_ = !visit_({prefix_ + name, num_elements, is_parameter, is_mtp_});
   }
 
   void add_layer(bool is_full, bool is_moe) {
@@ -46,13 +46,17 @@ class Inventory {
     add("self_attn.kv_a_layernorm.weight", c_.kv_lora_rank);
     add("self_attn.kv_b_proj.weight", c_.num_heads * (c_.nope_dim + c_.v_dim) * c_.kv_lora_rank);
     add("self_attn.o_proj.weight", c_.hidden_dim * c_.num_heads * c_.v_dim);
+    if (c_.attention_bias) {
+      add("self_attn.q_a_proj.bias", c_.q_lora_rank);
+      add("self_attn.kv_a_proj_with_mqa.bias", c_.latent_row_dim());
+      add("self_attn.o_proj.bias", c_.hidden_dim);
+    }
     if (is_full && c_.indexer.topk > 0) add_indexer();
     add("post_attention_layernorm.weight", c_.hidden_dim);
     if (!is_moe) return add_mlp("mlp.", c_.dense_dim);
     add("mlp.gate.weight", c_.moe.num_experts * c_.hidden_dim);
-    add("mlp.gate.e_score_correction_bias", c_.moe.num_experts);
-    tensors_.back().is_parameter = false;
-    for (int64_t expert = 0; expert < c_.moe.num_experts; ++expert)
+    add("mlp.gate.e_score_correction_bias", c_.moe.num_experts, false);
+    for (int64_t expert = 0; expert < c_.moe.num_experts && !stopped_; ++expert)
       add_mlp(fmt::format("mlp.experts.{}.", expert), c_.moe.expert_dim);
     if (c_.moe.num_shared_experts > 0)
       add_mlp("mlp.shared_experts.", c_.moe.num_shared_experts * c_.moe.expert_dim);
@@ -73,13 +77,17 @@ class Inventory {
   }
 
   const ModelConfig& c_;
-  std::vector<ImpliedTensor> tensors_;
+  const std::function<bool(const ImpliedTensor&)>& visit_;
+  bool stopped_ = false;
   std::string prefix_;
   bool is_mtp_ = false;
 };
 
 }  // namespace
 
-std::vector<ImpliedTensor> implied_tensors(const ModelConfig& config) { return Inventory(config).list(); }
+void visit_implied_tensors(const ModelConfig& config,
+                           const std::function<bool(const ImpliedTensor&)>& visit) {
+  Inventory(config, visit).walk();
+}
 
 }  // namespace indexshare

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
-#include <vector>
 
 #include "model/model_config.h"
 
@@ -17,7 +17,8 @@ struct ImpliedTensor {
   bool is_mtp = false;       // of an MTP layer: counted, but a model runs without
 };
 
-/// Indexers of full layers (and of MTP layers) only.
-std::vector<ImpliedTensor> implied_tensors(const ModelConfig& config);
+/// Calls visit(tensor) for every tensor, indexers of full layers (and of MTP layers) only, until it returns
+/// false. A config can imply far more tensors than fit in memory, so there is no list of them.
+void visit_implied_tensors(const ModelConfig& config, const std::function<bool(const ImpliedTensor&)>& visit);
 
 }  // namespace indexshare

@@ -76,7 +76,7 @@ TEST(Flops, Glm52CacheBytes) {
   EXPECT_EQ(cache_bytes_per_token(glm(), 4).mla, 78 * 2304);
 }
 
-TEST(Flops, ActiveParametersOfGlm52) { EXPECT_EQ(active_parameters(glm()), 40'297'758'720); }
+TEST(Flops, ActiveParametersOfGlm52) { EXPECT_EQ(parameter_counts(glm()).active, 40'297'758'720); }
 
 TEST(Flops, ForwardIsDecodeRowByRowWhereEverythingIsScored) {
   const int64_t context = 300'000;

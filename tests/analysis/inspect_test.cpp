@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include "analysis/flops.h"
 #include "analysis/inventory.h"
 #include "checkpoint/bad_files.h"
 #include "indexshare/analysis.h"
@@ -25,8 +26,12 @@ void write_small(const test::TempDir& folder, const std::string& overrides,
                  const std::string& left_out = "") {
   test::write_file(folder / "config.json", kSmall);
   std::vector<test::NamedTensor> tensors;
-  for (const ImpliedTensor& tensor : implied_tensors(parse_model_config(kSmall, "config.json", overrides)))
-    if (tensor.name != left_out) tensors.push_back({tensor.name, "BF16", {tensor.num_elements}});
+  visit_implied_tensors(parse_model_config(kSmall, "config.json", overrides),
+                        [&](const ImpliedTensor& tensor) {
+                          if (tensor.name != left_out)
+                            tensors.push_back({tensor.name, "BF16", {tensor.num_elements}});
+                          return true;
+                        });
   test::write_file(folder / "model.safetensors", test::safetensors_of(tensors));
 }
 
@@ -49,6 +54,38 @@ TEST(Inspect, Glm52FromItsConfigAlone) {
   EXPECT_NEAR(summary.flops[2].prefill.ratio(), 2.37, 0.0051);
   EXPECT_FALSE(summary.weights.has_value());
   EXPECT_EQ(summary.notes.size(), 1u);
+}
+
+TEST(Inspect, ParametersAreThoseOfTheTensors) {
+  for (const auto& [fixture, patch] : {std::pair{"glm-5.2", "{}"},
+                                       {"glm-5.2", R"({"tie_word_embeddings":true,"n_shared_experts":0})"},
+                                       {"glm-5.2", R"({"mlp_layer_types":null,"first_k_dense_replace":78})"},
+                                       {"glm-5.2", R"({"index_topk":0,"index_fixed_pattern":{"window":4}})"},
+                                       {"glm-5.2", R"({"attention_bias":true})"},
+                                       {"deepseek-v3.2", "{}"}}) {
+    const ModelConfig config = test::parse_changed(fixture, patch);
+    int64_t total = 0, mtp = 0;
+    visit_implied_tensors(config, [&](const ImpliedTensor& tensor) {
+      if (tensor.is_parameter) total += tensor.num_elements;
+      if (tensor.is_parameter && tensor.is_mtp) mtp += tensor.num_elements;
+      return true;
+    });
+    EXPECT_EQ(parameter_counts(config).total, total) << fixture << patch;
+    EXPECT_EQ(parameter_counts(config).mtp, mtp) << fixture << patch;
+  }
+}
+
+// 25 million tensors: their names are never held, and the missing ones are only counted up to a limit.
+TEST(Inspect, HostileSizesNeedNoMemory) {
+  const test::TempDir folder;
+  test::write_file(
+      folder / "config.json",
+      test::changed("glm-5.2", R"({"num_hidden_layers":1024,"n_routed_experts":8192,"indexer_types":null,
+                                                "mlp_layer_types":null,"first_k_dense_replace":0})"));
+  test::write_file(folder / "model.safetensors", test::safetensors_of({}));
+  const ModelSummary summary = inspect_model(folder.path(), {.contexts = {2147483647}});
+  EXPECT_EQ(summary.weights->missing_tensors.size(), 1000u);
+  EXPECT_GT(summary.parameters.total, int64_t{1} << 48);
 }
 
 TEST(Inspect, OverridesChangeThePlan) {
