@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over [batch, length, heads, dim]: dense, sliding window, and over a selection."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+
+
+def window(q: Tensor, k: Tensor, v: Tensor, width: int) -> Tensor:
+    """Each query sees itself and the width - 1 positions before it."""
+    batch, length, heads, _ = q.shape
+    if length <= width:
+        return dense(q, k, v)
+    num_chunks = length // width
+
+    def with_previous(x: Tensor) -> Tensor:
+        chunks = x.reshape(batch, num_chunks, width, heads, -1)
+        previous = F.pad(chunks, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
+        return torch.cat((previous, chunks), 2).flatten(0, 1).transpose(1, 2)
+
+    query = torch.arange(width, device=q.device)[:, None] + width
+    key = torch.arange(2 * width, device=q.device)[None]
+    allowed = (key <= query) & (key > query - width)
+    first = allowed & (key >= width)
+    allowed = allowed.expand(num_chunks, -1, -1).clone()
+    allowed[0] = first
+    allowed = allowed.repeat(batch, 1, 1)[:, None]
+    chunked_q = q.reshape(batch * num_chunks, width, heads, -1).transpose(1, 2)
+    out = F.scaled_dot_product_attention(
+        chunked_q, with_previous(k), with_previous(v), attn_mask=allowed
+    )
+    return out.transpose(1, 2).reshape(batch, length, heads, -1)
+
+
+def selected(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """mask [batch, length, length], true where the key is selected."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2)

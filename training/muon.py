@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Muon for the matrices inside the layers, AdamW for everything else, behind one step()."""
+
+import torch
+from layers import MoeFfn
+from model import Model
+from torch import Tensor
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+@torch.no_grad()
+def orthogonalise(x: Tensor, steps: int = 5) -> Tensor:
+    """x [count, rows, columns] -> nearest matrices with singular values about 1."""
+    a, b, c = NEWTON_SCHULZ
+    x = x.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon:
+    """Matrices of equal shape are orthogonalised together; experts count as separate matrices."""
+
+    def __init__(self, model: Model, momentum: float = 0.95, weight_decay: float = 0.01):
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.groups: dict[tuple, list] = {}
+        for layer in model.layers:
+            for name, parameter in layer.named_parameters():
+                if is_muon_matrix(name):
+                    split = layer.ffn.shape.num_experts + 1 if is_expert(layer, name) else 1
+                    axis = 1 if name.endswith("down_proj") else 0
+                    view = lambda x, split=split, axis=axis: torch.stack(x.chunk(split, axis))
+                    key = tuple(view(parameter.detach()).shape[1:])
+                    self.groups.setdefault(key, []).append((parameter, view, axis))
+        self.state = {p: torch.zeros_like(p) for g in self.groups.values() for p, _, _ in g}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        for shape, members in self.groups.items():
+            members = [member for member in members if member[0].grad is not None]
+            if not members:
+                continue
+            gradients = [parameter.grad for parameter, _, _ in members]
+            states = [self.state[parameter] for parameter, _, _ in members]
+            torch._foreach_lerp_(states, gradients, 1 - self.momentum)
+            updates = torch._foreach_lerp(gradients, states, self.momentum)
+            stacked = [view(u) for u, (_, view, _) in zip(updates, members, strict=True)]
+            step = orthogonalise(torch.cat(stacked))
+            scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
+            offset = 0
+            for (parameter, _, axis), matrices in zip(members, stacked, strict=True):
+                part = step[offset : offset + len(matrices)]
+                offset += len(matrices)
+                update = torch.cat(list(part), axis).to(parameter.dtype)
+                parameter.mul_(1 - rate * self.weight_decay).add_(update, alpha=-scale)
+
+
+def is_muon_matrix(name: str) -> bool:
+    return name.endswith(("_proj", "wq_b", "wk")) and not name.endswith("weights_proj")
+
+
+def is_expert(layer, name: str) -> bool:
+    return isinstance(layer.ffn, MoeFfn) and name.startswith("ffn.")
+
+
+class Optimizer:
+    def __init__(self, model: Model, muon_rate: float = 0.02, adam_rate: float = 3e-3):
+        self.model, self.muon_rate, self.adam_rate = model, muon_rate, adam_rate
+        self.muon = Muon(model)
+        in_muon = set(self.muon.state)
+        rest = [p for p in model.parameters() if p not in in_muon]
+        on_gpu = next(model.parameters()).is_cuda
+        self.adam = torch.optim.AdamW(
+            rest, lr=adam_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=on_gpu
+        )
+
+    def step(self, factor: float) -> None:
+        """One update at `factor` of the peak rates."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.muon.step(self.muon_rate * factor)
+        for group in self.adam.param_groups:
+            group["lr"] = self.adam_rate * factor
+        self.adam.step()
+        self.model.zero_grad(set_to_none=True)

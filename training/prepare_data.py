@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts to token arrays: trains the tokenizer, encodes books and code, lists words for facts.
+
+    python prepare_data.py --books DIR --code DIR [--code DIR ...] --out DATA
+
+DATA receives tokenizer.json, {book,code}_{train,val}.npy (uint16), words.txt, names.txt and
+sources.json (every file read, with its SHA-256).
+"""
+
+import argparse
+import hashlib
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from facts import HELD_OUT_WORDS
+from tokenizer import train_tokenizer
+
+VALIDATION_BOOKS = ("pride-and-prejudice", "sherlock-holmes")
+CODE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".md", ".rst"}
+README_IN_PACKAGE = "METADATA"
+MAX_FILE_BYTES = 200_000
+
+
+def read_books(folder: Path) -> tuple[dict[Path, str], dict[Path, str]]:
+    train, validation = {}, {}
+    for path in sorted(folder.glob("*.txt")):
+        held_out = any(name in path.name for name in VALIDATION_BOOKS)
+        (validation if held_out else train)[path] = path.read_text(encoding="utf-8")
+    return train, validation
+
+
+def read_code(folders: list[Path], max_bytes: int) -> tuple[dict[Path, str], dict[Path, str]]:
+    """About an equal share of each folder; 1 file in 32, chosen by its hash, is validation."""
+    train, validation = {}, {}
+    for folder in folders:
+        paths = [
+            path
+            for path in folder.rglob("*")
+            if (path.suffix in CODE_SUFFIXES or path.name == README_IN_PACKAGE) and path.is_file()
+        ]
+        paths.sort(key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest())
+        left = max_bytes // len(folders)
+        for path in paths:
+            if not 500 < path.stat().st_size < MAX_FILE_BYTES:
+                continue
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+            digest = hashlib.sha256(text.encode()).digest()
+            (validation if digest[0] % 32 == 0 else train)[path] = text
+            left -= len(text)
+            if left < 0:
+                break
+    return train, validation
+
+
+def list_words(texts: list[str]) -> tuple[list[str], list[str]]:
+    """Lower-case words and capitalised names seen at least five times, held-out ones removed."""
+    counts = Counter()
+    for text in texts:
+        counts.update(re.findall(r"\b[A-Za-z]{3,11}\b", text))
+    known = {word for word, count in counts.items() if count >= 5}
+    held_out = {word.lower() for word in HELD_OUT_WORDS}
+    words = sorted(word for word in known if word.islower() and word not in held_out)
+    names = sorted(
+        word
+        for word in known
+        if word.istitle() and word.lower() not in known and word.lower() not in held_out
+    )
+    return words, names
+
+
+def encode(tokenizer, texts: list[str]) -> np.ndarray:
+    pieces = []
+    for text in texts:
+        chunks = re.split(r"(?<=\n)(?=\S)", text)
+        lines = ["".join(chunks[i : i + 200]) for i in range(0, len(chunks), 200)]
+        for encoding in tokenizer.encode_batch_fast(lines):
+            pieces.append(np.array(encoding.ids, dtype=np.uint16))
+    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--books", type=Path, required=True)
+    parser.add_argument("--code", type=Path, action="append", default=[])
+    parser.add_argument("--code-bytes", type=int, default=24_000_000)
+    parser.add_argument("--vocab-size", type=int, default=4096)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    prepare(options.books, options.code, options.code_bytes, options.vocab_size, options.out)
+
+
+def prepare(books: Path, code: list[Path], code_bytes: int, vocab_size: int, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    book_train, book_val = read_books(books)
+    code_train, code_val = read_code(code, code_bytes)
+    sample = [text[:1_000_000] for text in book_train.values()]
+    sample += list(code_train.values())[::2]
+    tokenizer = train_tokenizer(sample, vocab_size)
+    tokenizer.save(str(out / "tokenizer.json"))
+    splits = {
+        "book_train": book_train,
+        "book_val": book_val,
+        "code_train": code_train,
+        "code_val": code_val,
+    }
+    for name, texts in splits.items():
+        tokens = encode(tokenizer, list(texts.values()))
+        np.save(out / f"{name}.npy", tokens)
+        print(f"{name}: {len(texts)} files, {len(tokens)} tokens")
+    words, names = list_words(list(book_train.values()))
+    (out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (out / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    sources = {
+        name: {path.name: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+        for name, texts in splits.items()
+    }
+    (out / "sources.json").write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(words)} words, {len(names)} names, vocabulary {tokenizer.get_vocab_size()}")
+
+
+if __name__ == "__main__":
+    main()
