@@ -34,8 +34,11 @@ class Matrix {
 struct MatrixSource {
   TensorView weight;          // [rows, cols] f32, f16, bf16 or f8_e4m3
   TensorView scale_inv = {};  // f8 only: [ceil(rows/128), ceil(cols/128)] f32; data == nullptr otherwise
-  bool transpose = false;     // load W^T instead: out_dim = cols, in_dim = rows
-  bool lookup_only = false;   // used by embed() alone: may stay in the mapped file, row-major
+  // First row of `weight` within the blocks of `scale_inv`, whose rows then are those of a larger matrix that
+  // `weight` was cut from. Not with transpose.
+  int64_t scale_row_offset = 0;
+  bool transpose = false;    // load W^T instead: out_dim = cols, in_dim = rows
+  bool lookup_only = false;  // used by embed() alone: may stay in the mapped file, row-major
 };
 
 /// Memory of the backend. Zeroed on first touch; large ones cost physical memory only where touched.

@@ -70,7 +70,7 @@ struct Weights {
   // What the matrices point into, where the backend uses the mapped file: the file, and tensors dequantised
   // at load.
   std::shared_ptr<const Checkpoint> checkpoint;
-  std::vector<std::shared_ptr<std::vector<std::byte>>> dequantised;
+  std::vector<std::shared_ptr<std::vector<float>>> dequantised;
 };
 
 struct WeightOptions {

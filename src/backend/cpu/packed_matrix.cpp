@@ -24,10 +24,12 @@ void check(const MatrixSource& source) {
   const bool quantised = w.dtype == DType::f8_e4m3;
   ENSURE(quantised == (source.scale_inv.data != nullptr), "{}: {} with{} scales", w.name, dtype_name(w.dtype),
          source.scale_inv.data ? "" : "out");
-  if (quantised)
-    ENSURE(source.scale_inv.dtype == DType::f32 &&
-               source.scale_inv.shape == (std::vector{num_blocks(w.shape[0]), num_blocks(w.shape[1])}),
-           "{}: scales do not fit [{}, {}]", w.name, w.shape[0], w.shape[1]);
+  if (!quantised) return;
+  const std::vector<int64_t>& scales = source.scale_inv.shape;
+  ENSURE(source.scale_inv.dtype == DType::f32 && scales.size() == 2 &&
+             scales[0] >= num_blocks(source.scale_row_offset + w.shape[0]) && scales[1] == num_blocks(w.shape[1]),
+         "{}: scales do not fit [{}, {}] at row {}", w.name, w.shape[0], w.shape[1], source.scale_row_offset);
+  ENSURE(!source.transpose || source.scale_row_offset == 0, "{}: cut and transposed", w.name);
 }
 
 // Place of column `column` (0..31) among the 32 elements of one `in`.
@@ -96,7 +98,7 @@ void PackedMatrix::pack_scales(const MatrixSource& source, int64_t panel) {
   const int64_t first = panel * kPanelWidth, columns = std::min(kPanelWidth, out_dim_ - first);
   for (int64_t block = 0; block < num_blocks(in_dim_); ++block)
     for (int64_t c = 0; c < columns; ++c) {
-      const int64_t out = first + c, out_block = out / kScaleBlock;
+      const int64_t out = first + c, out_block = (source.scale_row_offset + out) / kScaleBlock;
       float scale =
           scale_inv[source.transpose ? block * row_stride + out_block : out_block * row_stride + block];
       // The kernels take a NaN code for a number; a NaN in the block makes the column NaN either way.
@@ -121,7 +123,8 @@ void PackedMatrix::read_row(int64_t out, float* row) const {
 
 MappedMatrix::MappedMatrix(const MatrixSource& source) : weight_(source.weight), scale_(source.scale_inv) {
   check(source);
-  ENSURE(!source.transpose, "{}: a lookup table cannot be transposed", weight_.name);
+  ENSURE(!source.transpose && source.scale_row_offset == 0, "{}: a lookup table is neither transposed nor cut",
+         weight_.name);
 }
 
 void MappedMatrix::read_row(int64_t out, float* row) const {

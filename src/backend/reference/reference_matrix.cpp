@@ -14,7 +14,10 @@ int64_t num_blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
 }  // namespace
 
 ReferenceMatrix::ReferenceMatrix(const MatrixSource& source)
-    : weight_(source.weight), scale_(source.scale_inv), transpose_(source.transpose) {
+    : weight_(source.weight),
+      scale_(source.scale_inv),
+      scale_row_offset_(source.scale_row_offset),
+      transpose_(source.transpose) {
   ENSURE(weight_.shape.size() == 2, "{}: expected 2 dimensions, found {}", weight_.name,
          weight_.shape.size());
   rows_ = weight_.shape[0];
@@ -23,15 +26,17 @@ ReferenceMatrix::ReferenceMatrix(const MatrixSource& source)
   ENSURE(quantised == (scale_.data != nullptr), "{}: {} with{} scales", weight_.name,
          dtype_name(weight_.dtype), scale_.data ? "" : "out");
   if (quantised)
-    ENSURE(scale_.dtype == DType::f32 && scale_.shape == (std::vector{num_blocks(rows_), num_blocks(cols_)}),
-           "{}: scales do not fit [{}, {}]", weight_.name, rows_, cols_);
+    ENSURE(scale_.dtype == DType::f32 && scale_.shape.size() == 2 &&
+               scale_.shape[0] >= num_blocks(scale_row_offset_ + rows_) &&
+               scale_.shape[1] == num_blocks(cols_),
+           "{}: scales do not fit [{}, {}] at row {}", weight_.name, rows_, cols_, scale_row_offset_);
 }
 
 float ReferenceMatrix::at(int64_t out, int64_t in) const {
   const int64_t row = transpose_ ? in : out, col = transpose_ ? out : in;
   const float value = weight_.at(row * cols_ + col);
   if (weight_.dtype != DType::f8_e4m3) return value;
-  return value * scale_.at(row / kScaleBlock * num_blocks(cols_) + col / kScaleBlock);
+  return value * scale_.at((scale_row_offset_ + row) / kScaleBlock * num_blocks(cols_) + col / kScaleBlock);
 }
 
 void multiply(const ReferenceMatrix& weight, const float* x, int64_t x_stride, int64_t num_rows, float* y,

@@ -23,6 +23,7 @@ class ReferenceMatrix final : public Matrix {
   TensorView weight_;  // [rows, cols]
   TensorView scale_;   // [ceil(rows/128), ceil(cols/128)] f32, f8 only
   int64_t rows_, cols_;
+  int64_t scale_row_offset_;
   bool transpose_;
 };
 
