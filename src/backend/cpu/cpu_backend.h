@@ -19,7 +19,6 @@
 
 namespace indexshare {
 
-struct RowBlock;      // index_select.cpp
 struct AttentionRun;  // sparse_attention.cpp
 
 class CpuBackend final : public Backend {
@@ -51,7 +50,6 @@ class CpuBackend final : public Backend {
  private:
   /// All products in one parallel region; linear() and experts() end here.
   void multiply(std::span<const Product> products);
-  void score_and_choose(const IndexSelectArgs& args, std::span<const RowBlock> blocks);
   void attend_rows(const AttentionRun& run, int64_t total, int64_t shares);
   void attend_chunks(const AttentionRun& run, int64_t shares);
 

@@ -23,7 +23,7 @@
 // After targets.h.
 #include <hwy/highway.h>
 
-#include "backend/cpu/vector-inl.h"
+#include "backend/cpu/candidates-inl.h"
 
 #ifndef INDEXSHARE_CPU_INDEX_SELECT_ONCE_
 #define INDEXSHARE_CPU_INDEX_SELECT_ONCE_
@@ -59,21 +59,42 @@ namespace HWY_NAMESPACE {
 // Heads of a register tile: kHeads x 2 vectors of keys.
 constexpr int kHeads = kLanes == 16 ? 8 : 4;
 
-// 32 keys: f32 groups [head_dim][16], the positions they start at and how many of them exist.
+// 32 keys: groups [head_dim][16], the positions they start at and how many of them exist.
 struct KeyTile {
-  const float* group[2];
+  const void* group[2];
+  const std::byte* next[2];  // what to fetch meanwhile
   int64_t position[2], size[2];
 };
 
+struct WideKeys {
+  using Element = float;
+  static HWY_INLINE Floats load_keys(const float* p) { return load(p); }
+};
+struct StoredBf16 {
+  using Element = uint16_t;
+  static HWY_INLINE Floats load_keys(const uint16_t* p) { return load_bf16(p); }
+};
+
+// Lanes [lane, lane + kLanes) of both groups of a tile.
+template <class Keys>
+struct KeyLanes {
+  const typename Keys::Element *keys0, *keys1;
+  const std::byte *next0, *next1;
+};
+
 // Adds R heads' share of the scores of kLanes keys of either group.
-template <int R>
-HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t dim, const float* keys0,
-                          const float* keys1, Floats& score0, Floats& score1) {
+template <int R, class Keys>
+HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t dim, const KeyLanes<Keys>& keys,
+                          Floats& score0, Floats& score1) {
+  constexpr size_t kStep = kKeyGroup * sizeof(typename Keys::Element);
   Floats acc0[R], acc1[R];
   const Floats zero = hn::Zero(FloatTag());
   for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = zero;
   for (int64_t d = 0; d < dim; ++d) {
-    const Floats k0 = load(keys0 + d * kKeyGroup), k1 = load(keys1 + d * kKeyGroup);
+    const Floats k0 = Keys::load_keys(keys.keys0 + d * kKeyGroup),
+                 k1 = Keys::load_keys(keys.keys1 + d * kKeyGroup);
+    __builtin_prefetch(keys.next0 + static_cast<size_t>(d) * kStep);
+    __builtin_prefetch(keys.next1 + static_cast<size_t>(d) * kStep);
     for (int r = 0; r < R; ++r) {
       const Floats q = broadcast(queries[r * dim + d]);
       acc0[r] = hn::MulAdd(q, k0, acc0[r]);
@@ -88,18 +109,22 @@ HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t di
 }
 
 // Scores of one row against kLanes keys of either group.
-HWY_INLINE void score_keys(const IndexSelectArgs& a, int64_t row, const float* keys0, const float* keys1,
+template <class Keys>
+HWY_INLINE void score_keys(const IndexSelectArgs& a, int64_t row, const KeyTile& tile, size_t lane,
                            Floats& score0, Floats& score1) {
+  using Element = typename Keys::Element;
   const float* queries = a.queries + row * a.num_heads * a.head_dim;  // [num_heads, head_dim]
   const float* weights = a.head_weights + row * a.num_heads;
+  const KeyLanes<Keys> keys{static_cast<const Element*>(tile.group[0]) + lane,
+                            static_cast<const Element*>(tile.group[1]) + lane, tile.next[0], tile.next[1]};
   score0 = score1 = hn::Zero(FloatTag());
   int64_t h = 0;
   for (; h + kHeads <= a.num_heads; h += kHeads)
-    add_heads<kHeads>(queries + h * a.head_dim, weights + h, a.head_dim, keys0, keys1, score0, score1);
+    add_heads<kHeads, Keys>(queries + h * a.head_dim, weights + h, a.head_dim, keys, score0, score1);
   for (; h + 4 <= a.num_heads; h += 4)
-    add_heads<4>(queries + h * a.head_dim, weights + h, a.head_dim, keys0, keys1, score0, score1);
+    add_heads<4, Keys>(queries + h * a.head_dim, weights + h, a.head_dim, keys, score0, score1);
   for (; h < a.num_heads; ++h)
-    add_heads<1>(queries + h * a.head_dim, weights + h, a.head_dim, keys0, keys1, score0, score1);
+    add_heads<1, Keys>(queries + h * a.head_dim, weights + h, a.head_dim, keys, score0, score1);
 }
 
 // Takes the first n scores that may still matter; lane 0 is at `position`.
@@ -107,7 +132,8 @@ HWY_INLINE void take(Floats scores, int64_t position, int64_t n, Candidates& c) 
   if (n <= 0) return;
   const FloatTag d;
   auto mask = hn::FirstN(d, static_cast<size_t>(n));
-  if (!hn::AllFalse(d, hn::And(mask, hn::IsNaN(scores)))) c.has_nan = true;
+  // Highway's Ne is an ordered comparison: false for NaN.
+  if (!hn::AllFalse(d, hn::And(mask, hn::Not(hn::Eq(scores, scores))))) c.has_nan = true;
   if (c.selective) mask = hn::And(mask, hn::Gt(scores, hn::Set(d, c.threshold)));
   if (hn::AllFalse(d, mask)) return;
   const IntTag di;
@@ -129,28 +155,27 @@ void drop_fixed(const IndexSelectArgs& a, int64_t t, int64_t first, Candidates& 
   c.count = kept;
 }
 
-void scan_row(const IndexSelectArgs& a, int64_t row, int64_t t, const KeyTile& tile, Candidates& c) {
+template <class Keys>
+HWY_NOINLINE void scan_row(const IndexSelectArgs& a, int64_t row, int64_t t, const KeyTile& tile,
+                           Candidates& c) {
   if (tile.position[0] > t) return;
-  const int64_t n0 = HWY_MIN(tile.size[0], t + 1 - tile.position[0]);
-  const int64_t n1 = HWY_MIN(tile.size[1], t + 1 - tile.position[1]);
   Floats scores[2][kVectorsPerHalf];
   for (size_t v = 0; v < kVectorsPerHalf; ++v)
-    score_keys(a, row, tile.group[0] + v * kLanes, tile.group[1] + v * kLanes, scores[0][v], scores[1][v]);
+    score_keys<Keys>(a, row, tile, v * kLanes, scores[0][v], scores[1][v]);
   const int64_t first = c.count;
-  for (size_t v = 0; v < kVectorsPerHalf; ++v) {
-    const int64_t lane = static_cast<int64_t>(v * kLanes);
-    take(scores[0][v], tile.position[0] + lane, HWY_MIN(n0 - lane, static_cast<int64_t>(kLanes)), c);
-  }
-  for (size_t v = 0; v < kVectorsPerHalf; ++v) {
-    const int64_t lane = static_cast<int64_t>(v * kLanes);
-    take(scores[1][v], tile.position[1] + lane, HWY_MIN(n1 - lane, static_cast<int64_t>(kLanes)), c);
+  for (int g = 0; g < 2; ++g) {
+    const int64_t n = HWY_MIN(tile.size[g], t + 1 - tile.position[g]);
+    for (size_t v = 0; v < kVectorsPerHalf; ++v) {
+      const int64_t lane = static_cast<int64_t>(v * kLanes);
+      take(scores[g][v], tile.position[g] + lane, HWY_MIN(n - lane, static_cast<int64_t>(kLanes)), c);
+    }
   }
   if (c.count == first) return;
   if (a.pattern.active() && a.pattern.mode == FixedPattern::Mode::fill) drop_fixed(a, t, first, c);
-  if (c.full()) c.shrink();
+  if (c.full()) shrink(c);
 }
 
-HWY_INLINE KeyTile load_tile(const ScanArgs& scan, const IndexKeyLayout& layout, int64_t index) {
+HWY_INLINE KeyTile find_tile(const ScanArgs& scan, const IndexKeyLayout& layout, int64_t index) {
   const CachePages& cache = scan.args->keys;
   const int64_t last = scan.block.first_t + scan.block.num_rows - 1;
   KeyTile tile;
@@ -162,15 +187,8 @@ HWY_INLINE KeyTile load_tile(const ScanArgs& scan, const IndexKeyLayout& layout,
     if (tile.position[g] > last) {  // beyond the page table: the first group again, all of it ignored
       tile.group[g] = tile.group[0];
       tile.size[g] = 0;
-      continue;
-    }
-    const std::byte* stored = layout.group(scan.block.sequence->page_table[page], offset / kKeyGroup);
-    tile.group[g] = reinterpret_cast<const float*>(stored);
-    if (cache.format == RowFormat::bf16) {
-      float* wide = scan.keys + g * scan.args->head_dim * kKeyGroup;
-      widen_bf16(reinterpret_cast<const uint16_t*>(stored),
-                 static_cast<size_t>(scan.args->head_dim * kKeyGroup), wide);
-      tile.group[g] = wide;
+    } else {
+      tile.group[g] = layout.group(scan.block.sequence->page_table[page], offset / kKeyGroup);
     }
   }
   return tile;
@@ -178,11 +196,26 @@ HWY_INLINE KeyTile load_tile(const ScanArgs& scan, const IndexKeyLayout& layout,
 
 void scan_tiles(const ScanArgs& scan) {
   const IndexKeyLayout layout(scan.args->keys);
+  const bool bf16 = scan.args->keys.format == RowFormat::bf16;
+  const bool widen = bf16 && scan.block.num_rows > 2;  // else widening in registers is cheaper
+  const int64_t count = scan.args->head_dim * kKeyGroup;
+  KeyTile next = find_tile(scan, layout, scan.tile_begin);
   for (int64_t index = scan.tile_begin; index < scan.tile_end; ++index) {
-    const KeyTile tile = load_tile(scan, layout, index);
-    for (int64_t r = 0; r < scan.block.num_rows; ++r)
-      scan_row(*scan.args, scan.block.row_begin + r, scan.block.first_t + r, tile, scan.candidates[r]);
+    KeyTile tile = next;
+    if (index + 1 < scan.tile_end) next = find_tile(scan, layout, index + 1);
+    for (int g = 0; g < 2; ++g) {
+      tile.next[g] = static_cast<const std::byte*>(next.group[g]);
+      if (!widen) continue;
+      widen_bf16(static_cast<const uint16_t*>(tile.group[g]), static_cast<size_t>(count),
+                 scan.keys + g * count);
+      tile.group[g] = scan.keys + g * count;
+    }
+    for (int64_t r = 0; r < scan.block.num_rows; ++r) {
+      const auto scan_keys = bf16 && !widen ? scan_row<StoredBf16> : scan_row<WideKeys>;
+      scan_keys(*scan.args, scan.block.row_begin + r, scan.block.first_t + r, tile, scan.candidates[r]);
+    }
   }
+  for (int64_t r = 0; r < scan.block.num_rows; ++r) shrink(scan.candidates[r]);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -193,6 +226,7 @@ HWY_AFTER_NAMESPACE();
 namespace indexshare {
 
 HWY_EXPORT(scan_tiles);
+HWY_EXPORT(merge_candidates);
 
 namespace {
 
@@ -250,49 +284,101 @@ void emit_row(const IndexSelectArgs& args, int64_t row, int64_t t, const Candida
   args.counts[row] = rejected ? -1 : static_cast<int32_t>(count);
 }
 
-/// A piece of a row block that one share scanned, when others scanned the rest.
+/// A piece of a row block that one share scanned when others scanned the rest.
 struct Part {
   int64_t block = -1;  // -1: unused
-  std::vector<Candidates> rows;
+  Candidates* rows = nullptr;
 };
 
-// Memory of one share: candidates of a whole block, of the part it begins with and of the part it ends with.
-struct ShareMemory {
-  static constexpr int64_t kSets = 3;
-  static size_t bytes(const IndexSelectArgs& args, int64_t rows) {
-    return static_cast<size_t>(kSets * rows * Candidates::capacity_for(args.topk)) * 8 +
-           static_cast<size_t>(args.head_dim * kTileKeys) * 4;
+// Memory of one share: three sets of candidates (a whole block's, those of the part the share begins with and
+// of the part it ends with), the widened keys and the working memory of cuts.
+class ShareMemory {
+ public:
+  ShareMemory(const IndexSelectArgs& args, int64_t block_rows)
+      : topk_(args.topk),
+        rows_(block_rows),
+        capacity_(Candidates::capacity_for(args.topk)),
+        keys_(args.head_dim * kTileKeys) {}
+
+  size_t bytes() const {
+    const int64_t words = keys_ + capacity_ + 3 * rows_ * 2 * capacity_;
+    return (static_cast<size_t>(words) * 4 + sizeof(Candidates) * static_cast<size_t>(3 * rows_) + 63) / 64 *
+           64;
   }
+  void use(std::byte* memory) { memory_ = memory; }
 
-  ShareMemory(const IndexSelectArgs& args, int64_t rows, std::byte* memory)
-      : keys(reinterpret_cast<float*>(memory)),
-        base(keys + args.head_dim * kTileKeys),
-        topk(args.topk),
-        rows_(rows) {}
-
-  std::vector<Candidates> set(int64_t index, int64_t num_rows) const {
-    const int64_t capacity = Candidates::capacity_for(topk);
-    std::vector<Candidates> out(static_cast<size_t>(num_rows));
-    for (int64_t r = 0; r < num_rows; ++r) {
-      float* scores = base + (index * rows_ + r) * 2 * capacity;
-      out[static_cast<size_t>(r)] = {
-          scores, reinterpret_cast<int32_t*>(scores + capacity), capacity, topk, 0, 0, false, false};
+  float* keys() const { return reinterpret_cast<float*>(memory_); }
+  Candidates* empty_set(int64_t index) const {
+    auto* order = reinterpret_cast<int32_t*>(keys() + keys_);
+    float* buffers = keys() + keys_ + capacity_;
+    auto* set = reinterpret_cast<Candidates*>(buffers + 3 * rows_ * 2 * capacity_) + index * rows_;
+    for (int64_t r = 0; r < rows_; ++r) {
+      float* scores = buffers + (index * rows_ + r) * 2 * capacity_;
+      new (set + r) Candidates{
+          scores, reinterpret_cast<int32_t*>(scores + capacity_), order, capacity_, topk_, 0, 0, false,
+          false};
     }
-    return out;
+    return set;
   }
 
-  float* keys;
-  float* base;
-  int64_t topk, rows_;
+ private:
+  int64_t topk_, rows_, capacity_, keys_;
+  std::byte* memory_ = nullptr;
 };
-
-// Adds a later part's survivors to an earlier part's.
-void merge(Candidates& into, const Candidates& later) {
-  into.has_nan |= later.has_nan;
-  for (int64_t i = 0; i < later.count; ++i) into.push(later.scores[i], later.positions[i]);
-}
 
 }  // namespace
+
+/// One call of index_select: what its shares have in common.
+struct Selection {
+  const IndexSelectArgs& args;
+  std::vector<RowBlock> blocks;
+  int64_t total;  // tiles x rows
+  size_t table_index;
+  std::vector<Part> parts;  // [2 * shares] first and last of each share: in ascending tiles
+
+  // Tiles x rows [low, high) of the list of all blocks.
+  void scan(int64_t share, int64_t low, int64_t high, const ShareMemory& memory);
+  // Joins the parts of the blocks that were cut.
+  void join();
+};
+
+void Selection::scan(int64_t share, int64_t low, int64_t high, const ShareMemory& memory) {
+  std::vector<int32_t> fixed;
+  int64_t start = 0;
+  for (size_t index = 0; index < blocks.size(); ++index) {
+    const RowBlock& b = blocks[index];
+    const auto first_tile = [&](int64_t at) {
+      return at <= start ? 0 : std::min((at - start + b.num_rows - 1) / b.num_rows, b.num_tiles);
+    };
+    const int64_t begin = first_tile(low), end = first_tile(high);
+    start += b.num_tiles * b.num_rows;
+    if (begin >= end) continue;
+    const bool whole = begin == 0 && end == b.num_tiles;
+    Candidates* rows = memory.empty_set(whole ? 0 : begin > 0 ? 1 : 2);
+    HWY_DISPATCH_TABLE(scan_tiles)[table_index]({&args, b, begin, end, rows, memory.keys()});
+    if (!whole) {
+      parts[static_cast<size_t>(2 * share + (begin > 0 ? 0 : 1))] = {static_cast<int64_t>(index), rows};
+      continue;
+    }
+    for (int64_t r = 0; r < b.num_rows; ++r) emit_row(args, b.row_begin + r, b.first_t + r, rows + r, fixed);
+  }
+}
+
+void Selection::join() {
+  std::vector<int32_t> fixed;
+  for (size_t first = 0; first < parts.size(); ++first) {
+    if (parts[first].block < 0) continue;
+    const RowBlock& b = blocks[static_cast<size_t>(parts[first].block)];
+    Candidates* rows = parts[first].rows;
+    for (size_t p = first + 1; p < parts.size(); ++p) {
+      if (parts[p].block != parts[first].block) continue;
+      for (int64_t r = 0; r < b.num_rows; ++r)
+        HWY_DISPATCH_TABLE(merge_candidates)[table_index](rows[r], parts[p].rows[r]);
+      parts[p].block = -1;
+    }
+    for (int64_t r = 0; r < b.num_rows; ++r) emit_row(args, b.row_begin + r, b.first_t + r, rows + r, fixed);
+  }
+}
 
 void CpuBackend::index_select(const IndexSelectArgs& args) {
   ENSURE(args.topk > 0 || args.pattern.active(), "index_select: neither top-k nor a fixed pattern");
@@ -305,71 +391,26 @@ void CpuBackend::index_select(const IndexSelectArgs& args) {
       const int64_t t = s.first_position + row - s.row_begin;
       if (!needs_scores(args, t)) emit_row(args, row, t, nullptr, fixed);
     }
-  const std::vector<RowBlock> blocks = row_blocks(args);
-  if (!blocks.empty()) score_and_choose(args, blocks);
-}
-
-void CpuBackend::score_and_choose(const IndexSelectArgs& args, std::span<const RowBlock> blocks) {
-  int64_t total = 0, block_rows = 1;
-  for (const RowBlock& b : blocks) {
-    total += b.num_tiles * b.num_rows;
+  Selection selection{args, row_blocks(args), 0, path_.table_index, {}};
+  if (selection.blocks.empty()) return;
+  int64_t block_rows = 1;
+  for (const RowBlock& b : selection.blocks) {
+    selection.total += b.num_tiles * b.num_rows;
     block_rows = std::max(block_rows, b.num_rows);
   }
-  const int64_t tile_cost = kTileKeys * args.num_heads * args.head_dim;
-  const int64_t shares = std::clamp<int64_t>(total * tile_cost / kWorthAThread, 1, pool_.size());
-  const size_t share_bytes = (ShareMemory::bytes(args, block_rows) + 63) / 64 * 64;
-  std::byte* memory = scratch_.bytes(share_bytes * static_cast<size_t>(shares));
-  std::vector<Part> parts(
-      static_cast<size_t>(2 * shares));  // first and last of each share, in ascending tiles
-  const auto kernel = HWY_DISPATCH_TABLE(scan_tiles)[path_.table_index];
-
-  const auto run_share = [&](int64_t share) {
-    const ShareMemory mine(args, block_rows, memory + share_bytes * static_cast<size_t>(share));
-    const int64_t low = total * share / shares, high = total * (share + 1) / shares;
-    std::vector<int32_t> fixed;
-    int64_t start = 0;
-    for (size_t index = 0; index < blocks.size(); ++index) {
-      const RowBlock& b = blocks[index];
-      const auto first_tile = [&](int64_t at) {
-        return std::clamp<int64_t>((at - start + b.num_rows - 1) / b.num_rows, 0, b.num_tiles);
-      };
-      const int64_t begin = low <= start ? 0 : first_tile(low), end = high <= start ? 0 : first_tile(high);
-      start += b.num_tiles * b.num_rows;
-      if (begin >= end) continue;
-      const bool whole = begin == 0 && end == b.num_tiles;
-      std::vector<Candidates> rows = mine.set(whole ? 0 : begin > 0 ? 1 : 2, b.num_rows);
-      kernel({&args, b, begin, end, rows.data(), mine.keys});
-      for (Candidates& c : rows) c.shrink();
-      if (!whole) {
-        parts[static_cast<size_t>(2 * share + (begin > 0 ? 0 : 1))] = {static_cast<int64_t>(index),
-                                                                       std::move(rows)};
-        continue;
-      }
-      for (int64_t r = 0; r < b.num_rows; ++r)
-        emit_row(args, b.row_begin + r, b.first_t + r, &rows[static_cast<size_t>(r)], fixed);
-    }
-  };
+  const int64_t cost = selection.total * kTileKeys * args.num_heads * args.head_dim;
+  const int64_t shares = std::clamp<int64_t>(cost / kWorthAThread, 1, pool_.size());
+  selection.parts.resize(static_cast<size_t>(2 * shares));
+  ShareMemory share_memory(args, block_rows);
+  std::byte* memory = scratch_.bytes(share_memory.bytes() * static_cast<size_t>(shares));
   parallel(shares, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t share = begin; share < end; ++share) run_share(share);
-  });
-
-  std::vector<int32_t> fixed;
-  for (size_t first = 0; first < parts.size(); ++first) {
-    if (parts[first].block < 0) continue;
-    const RowBlock& b = blocks[static_cast<size_t>(parts[first].block)];
-    size_t last = first;
-    for (size_t p = first + 1; p < parts.size(); ++p)
-      if (parts[p].block == parts[first].block) last = p;
-    for (int64_t r = 0; r < b.num_rows; ++r) {
-      Candidates& c = parts[first].rows[static_cast<size_t>(r)];
-      for (size_t p = first + 1; p <= last; ++p)
-        if (parts[p].block == parts[first].block) merge(c, parts[p].rows[static_cast<size_t>(r)]);
-      c.shrink();
-      emit_row(args, b.row_begin + r, b.first_t + r, &c, fixed);
+    ShareMemory mine = share_memory;
+    for (int64_t share = begin; share < end; ++share) {
+      mine.use(memory + share_memory.bytes() * static_cast<size_t>(share));
+      selection.scan(share, selection.total * share / shares, selection.total * (share + 1) / shares, mine);
     }
-    for (size_t p = last; p > first; --p)
-      if (parts[p].block == parts[first].block) parts[p].block = -1;
-  }
+  });
+  selection.join();
 }
 
 }  // namespace indexshare

@@ -58,6 +58,8 @@ struct ChunkArgs {
   const SparseAttentionArgs* args;
   const SequenceRows* sequence;
   int64_t row, begin, end;
+  int64_t list_end;      // beyond the chunk: what to fetch ahead
+  bool arrange_queries;  // false where the scratch still holds this row's
   const std::byte* pages;
   size_t row_bytes, page_stride;
 };
@@ -95,8 +97,7 @@ HWY_INLINE const std::byte* stored_row(const ChunkArgs& c, int64_t index) {
   return c.pages + static_cast<size_t>(page) * c.page_stride + static_cast<size_t>(offset) * c.row_bytes;
 }
 
-// Rows [begin, begin + size) of the list to f32, zeros up to whole tiles; the next block's are on their way
-// meanwhile.
+// Rows [begin, begin + size) of the list to f32, zeros up to whole tiles.
 void gather(const ChunkArgs& c, const AttentionShape& shape, int64_t begin, const Block& block) {
   const int64_t dim = c.args->cache.row_dim;
   for (int64_t i = 0; i < block.size; ++i) {
@@ -106,10 +107,6 @@ void gather(const ChunkArgs& c, const AttentionShape& shape, int64_t begin, cons
       widen_bf16(reinterpret_cast<const uint16_t*>(from), static_cast<size_t>(dim), to);
     } else {
       __builtin_memcpy(to, from, c.row_bytes);
-    }
-    if (begin + i + kKeyBlock < c.end) {
-      const std::byte* next = stored_row(c, begin + i + kKeyBlock);
-      for (size_t byte = 0; byte < c.row_bytes; byte += 64) __builtin_prefetch(next + byte);
     }
   }
   for (int64_t i = block.size; i % kKeyRows != 0; ++i)
@@ -130,36 +127,55 @@ void arrange_queries(const ChunkArgs& c, const AttentionShape& shape, float* que
   }
 }
 
+// What a logit tile reads and writes.
+struct LogitTile {
+  const float* keys;     // [kKeyRows, key_stride]
+  const float* queries;  // [dim, heads]
+  float* weights;        // [kKeyRows, heads]
+  int64_t key_stride, heads, dim;
+  float scale;
+  const std::byte*
+      ahead[kKeyRows];    // stored rows of the next block, fetched a line at a time between the FMAs: a
+  int64_t line_elements;  // burst of them would fill the core's line buffers and stall it
+};
+
 // weights[key, head] for kKeyRows keys x V vectors of heads.
 template <int V>
-HWY_INLINE void logit_tile(const float* keys, int64_t key_stride, const float* queries, int64_t heads,
-                           int64_t dim, float scale, float* weights) {
+HWY_INLINE void logit_tile(const LogitTile& t, int64_t head) {
   Floats acc[kKeyRows][V];
   for (int r = 0; r < kKeyRows; ++r)
     for (int v = 0; v < V; ++v) acc[r][v] = hn::Zero(FloatTag());
-  for (int64_t d = 0; d < dim; ++d) {
-    Floats q[V];
-    for (int v = 0; v < V; ++v) q[v] = load(queries + d * heads + v * kLanesI);
-    for (int r = 0; r < kKeyRows; ++r) {
-      const Floats k = broadcast(keys[r * key_stride + d]);
-      for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(k, q[v], acc[r][v]);
+  for (int64_t begin = 0; begin < t.dim; begin += t.line_elements) {
+    for (int r = 0; r < kKeyRows; ++r) __builtin_prefetch(t.ahead[r] + begin / t.line_elements * 64);
+    const int64_t end = HWY_MIN(begin + t.line_elements, t.dim);
+    for (int64_t d = begin; d < end; ++d) {
+      Floats q[V];
+      for (int v = 0; v < V; ++v) q[v] = load(t.queries + d * t.heads + head + v * kLanesI);
+      for (int r = 0; r < kKeyRows; ++r) {
+        const Floats k = broadcast(t.keys[r * t.key_stride + d]);
+        for (int v = 0; v < V; ++v) acc[r][v] = hn::MulAdd(k, q[v], acc[r][v]);
+      }
     }
   }
   for (int r = 0; r < kKeyRows; ++r)
     for (int v = 0; v < V; ++v)
-      store(hn::Mul(acc[r][v], broadcast(scale)), weights + r * heads + v * kLanesI);
+      store(hn::Mul(acc[r][v], broadcast(t.scale)), t.weights + r * t.heads + head + v * kLanesI);
 }
 
-void score_block(const SparseAttentionArgs& a, const AttentionShape& shape, const Block& b) {
-  const int64_t dim = a.latent_dim + a.rope_dim;
+// Logits of the block that starts at `begin` of the list.
+void score_block(const ChunkArgs& c, const AttentionShape& shape, int64_t begin, const Block& b) {
+  const SparseAttentionArgs& a = *c.args;
+  LogitTile t{nullptr, b.queries, nullptr, shape.key_stride, shape.heads, a.latent_dim + a.rope_dim,
+              a.scale, {},        0};
+  t.line_elements = 64 / static_cast<int64_t>(row_format_bytes(a.cache.format));
   for (int64_t key = 0; key < b.size; key += kKeyRows) {
-    const float* keys = b.keys + key * shape.key_stride;
-    float* weights = b.weights + key * shape.heads;
+    t.keys = b.keys + key * shape.key_stride;
+    t.weights = b.weights + key * shape.heads;
+    for (int r = 0; r < kKeyRows; ++r)
+      t.ahead[r] = stored_row(c, HWY_MIN(begin + kKeyBlock + key + r, c.list_end - 1));
     int64_t h = 0;
-    for (; h + 2 * kLanesI <= shape.heads; h += 2 * kLanesI)
-      logit_tile<2>(keys, shape.key_stride, b.queries + h, shape.heads, dim, a.scale, weights + h);
-    for (; h < shape.heads; h += kLanesI)
-      logit_tile<1>(keys, shape.key_stride, b.queries + h, shape.heads, dim, a.scale, weights + h);
+    for (; h + 2 * kLanesI <= shape.heads; h += 2 * kLanesI) logit_tile<2>(t, h);
+    for (; h < shape.heads; h += kLanesI) logit_tile<1>(t, h);
   }
 }
 
@@ -229,11 +245,11 @@ void attend_chunk(const ChunkArgs& c, const AttentionShape& shape, float* scratc
   b.rescale = b.weights + kKeyBlock * shape.heads;
   std::fill_n(state.largest, shape.heads, -std::numeric_limits<float>::infinity());
   std::fill_n(state.sum, shape.heads + shape.heads * shape.latent, 0.0f);
-  arrange_queries(c, shape, b.queries);
+  if (c.arrange_queries) arrange_queries(c, shape, b.queries);
   for (int64_t begin = c.begin; begin < c.end; begin += kKeyBlock) {
     b.size = HWY_MIN(kKeyBlock, c.end - begin);
     gather(c, shape, begin, b);
-    score_block(a, shape, b);
+    score_block(c, shape, begin, b);
     weigh_block(shape, b, state);
     for (int64_t d = 0; d < shape.latent; d += 2 * kLanesI)
       for (int64_t head = 0; head < a.num_heads; head += kHeadRows)
@@ -292,10 +308,18 @@ struct AttentionRun {
   }
   float* output(int64_t row) const { return args.output + row * args.num_heads * args.latent_dim; }
 
-  void attend(const SequenceRows& s, int64_t row, int64_t begin, int64_t end, float* scratch,
-              float* state) const {
-    const ChunkArgs chunk{
-        &args, &s, row, begin, end, static_cast<const std::byte*>(args.cache.pages), row_bytes, page_stride};
+  void attend(const SequenceRows& s, int64_t row, int64_t begin, int64_t end, bool arrange_queries,
+              float* scratch, float* state) const {
+    const ChunkArgs chunk{&args,
+                          &s,
+                          row,
+                          begin,
+                          end,
+                          count(s, row),
+                          arrange_queries,
+                          static_cast<const std::byte*>(args.cache.pages),
+                          row_bytes,
+                          page_stride};
     HWY_DISPATCH_TABLE(attend_chunk)[table_index](chunk, shape, scratch, state);
   }
   void merge(float* into, float* later) const {
@@ -335,8 +359,8 @@ void for_each_row(const SparseAttentionArgs& args, const Visit& visit) {
 }  // namespace
 
 void CpuBackend::sparse_attention(const SparseAttentionArgs& args) {
-  ENSURE(args.cache.row_dim == args.latent_dim + args.rope_dim, "sparse_attention: rows of {} for {} + {}",
-         args.cache.row_dim, args.latent_dim, args.rope_dim);
+  ENSURE(args.cache.row_dim > 0 && args.cache.row_dim == args.latent_dim + args.rope_dim,
+         "sparse_attention: rows of {} for {} + {}", args.cache.row_dim, args.latent_dim, args.rope_dim);
   ENSURE(args.cache.page_size > 0 && args.num_heads > 0, "sparse_attention: page_size {}, {} heads",
          args.cache.page_size, args.num_heads);
   const AttentionRun run{args, AttentionShape(args), path_.table_index,
@@ -377,9 +401,9 @@ void CpuBackend::attend_rows(const AttentionRun& run, int64_t total, int64_t sha
       }
       if (at < low || at >= high) return;
       const int64_t size = chunk_size(count);
-      run.attend(s, row, 0, std::min(size, count), scratch, state);
+      run.attend(s, row, 0, std::min(size, count), true, scratch, state);
       for (int64_t begin = size; begin < count; begin += size) {
-        run.attend(s, row, begin, std::min(begin + size, count), scratch, later);
+        run.attend(s, row, begin, std::min(begin + size, count), false, scratch, later);
         run.merge(state, later);
       }
       run.finish(row, state);
@@ -404,7 +428,7 @@ void CpuBackend::attend_chunks(const AttentionRun& run, int64_t shares) {
                float* scratch = worker_scratch_[static_cast<size_t>(worker)].floats(scratch_floats);
                for (int64_t i = begin; i < end; ++i) {
                  const Item& item = items[static_cast<size_t>(i)];
-                 run.attend(*item.sequence, item.row, item.begin, item.end, scratch,
+                 run.attend(*item.sequence, item.row, item.begin, item.end, true, scratch,
                             states + i * state_floats);
                }
              });
