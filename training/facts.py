@@ -65,6 +65,8 @@ class Fact:
 class FactMaker:
     """Draws facts; `rng` decides everything."""
 
+    other_wording = 0.5  # share of facts whose question may come from another line of WORDINGS
+
     def __init__(self, rng: random.Random, words: list[str], names: list[str], held_out: bool):
         self.rng, self.words, self.names, self.held_out = rng, words, names, held_out
 
@@ -83,7 +85,7 @@ class FactMaker:
 
     def make_fact(self, attribute: str, entity: str) -> Fact:
         fact, question = self.rng.choice(WORDINGS)
-        if self.rng.random() < 0.5:
+        if self.rng.random() < self.other_wording:
             question = self.rng.choice(WORDINGS)[1]
         filled = {"a": attribute, "e": entity, "E": entity[0].upper() + entity[1:]}
         return Fact(fact.format(**filled), self.value(), question.format(**filled))

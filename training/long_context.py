@@ -34,6 +34,7 @@ class LongContext:
         self.model, self.shape, self.plan, self.chunk = model, model.shape, plan, chunk
         self.topk = topk or model.shape.index_topk
         device = model.embed.device
+        self.choices: dict[int, Tensor] = {}  # selection of each full layer in the last extend()
         self.generator = torch.Generator(device=device).manual_seed(1)
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
@@ -73,7 +74,7 @@ class LongContext:
             if self.plan in (LAST, RANDOM):
                 chosen = self.blind_choice(start, end, i, chosen, tokens.device)
             elif self.plan[i] == "F":
-                chosen = self.choose(index_q, index_keys, gate, start)
+                chosen = self.choices[i] = self.choose(index_q, index_keys, gate, start)
             attended = self.attend(layer, q, latents, rope_keys, chosen, start)
             x, _ = Layer.finish(layer, x, attended)  # never the compiled one: any length
         return rms_norm(x, model.norm, shape.norm_eps), grown

@@ -36,9 +36,8 @@ TOKENS_PER_STEP = 65536
 class Phase:
     name: str
     seconds: float
-    mix: RowMix
     rates: tuple[float, float]  # share of the peak rates at start and end
-    plans: tuple[str | None, ...] = (None,)  # taken in turn; None is dense (window in shared layers)
+    turns: list[tuple[RowMix, str | None]]  # rows and plan of each step, taken in turn; see Model
     lesson: bool = False
     evaluate: bool = False  # measure recall at all lengths when it ends
     max_steps: int = 10**9
@@ -49,32 +48,45 @@ def rows_of(length: int, **options) -> RowMix:
 
 
 def phases(shape: Shape, scale: float) -> list[Phase]:
-    every = "F" * shape.num_layers
-    both = (shape.plan, every)
+    shared, every = shape.plan, "F" * shape.num_layers
+    short = rows_of(2048, max_facts=16, lesson_rows=128)
+    long = rows_of(65536, max_facts=96, lesson_rows=512)
     plan = [
-        Phase("dense512", 70, rows_of(512, lists=0.5, copies=0.15), (1.0, 1.0)),
-        Phase("dense1024", 35, rows_of(1024, lists=0.2, copies=0.05, max_facts=10), (1.0, 1.0)),
-        Phase("joint2k", 150, rows_of(2048, lists=0.1, max_facts=16, lesson_rows=128), (1.0, 0.6), lesson=True),
+        Phase("dense512", 70, (1.0, 1.0), [(rows_of(512, lists=0.5, copies=0.15), None)]),
+        Phase(
+            "dense1024",
+            35,
+            (1.0, 1.0),
+            [(rows_of(1024, lists=0.2, copies=0.05, max_facts=10), None)],
+        ),
+        Phase("joint2k", 150, (1.0, 0.6), [(replace(short, lists=0.1), None)], lesson=True),
         Phase(
             "joint16k",
             50,
-            rows_of(16384, max_facts=48, lesson_rows=256),
             (0.6, 0.4),
+            [(rows_of(16384, max_facts=48, lesson_rows=256), None)],
             lesson=True,
         ),
-        Phase(
-            "joint64k",
-            60,
-            rows_of(65536, max_facts=96, lesson_rows=512),
-            (0.4, 0.15),
-            lesson=True,
-        ),
+        Phase("joint64k", 60, (0.4, 0.15), [(long, None)], lesson=True),
         Phase(
             "sparse2k",
             100,
-            rows_of(2048, max_facts=16, lesson_rows=128),
             (0.15, 0.02),
-            plans=(*both, None),
+            [(short, shared), (short, every), (short, None)],
+            lesson=True,
+            evaluate=True,
+        ),
+        Phase(
+            "mixed",
+            210,
+            (0.3, 0.02),
+            [
+                (long, None),
+                (short, shared),
+                (long, None),
+                (short, every),
+                (rows_of(8192, max_facts=48, lesson_rows=128), shared),
+            ],
             lesson=True,
             evaluate=True,
         ),
@@ -83,21 +95,14 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
 
 
 def smoke_phases(shape: Shape) -> list[Phase]:
-    every = "F" * shape.num_layers
+    shared, every = shape.plan, "F" * shape.num_layers
     short = RowMix(length=256, num_rows=4, max_facts=2, lesson_rows=16)
+    lists = replace(short, lists=0.5, copies=0.1)
+    turns = [(short, shared), (short, every), (short, None)]
     return [
-        Phase("dense", 1e9, replace(short, lists=0.5, copies=0.1), (1.0, 1.0), max_steps=4),
-        Phase("joint", 1e9, short, (1.0, 0.5), lesson=True, max_steps=4),
-        Phase(
-            "sparse",
-            1e9,
-            short,
-            (0.1, 0.05),
-            plans=(shape.plan, every, None),
-            lesson=True,
-            evaluate=True,
-            max_steps=6,
-        ),
+        Phase("dense", 1e9, (1.0, 1.0), [(lists, None)], max_steps=4),
+        Phase("joint", 1e9, (1.0, 0.5), [(short, None)], lesson=True, max_steps=4),
+        Phase("sparse", 1e9, (0.1, 0.05), turns, lesson=True, evaluate=True, max_steps=6),
     ]
 
 
@@ -152,10 +157,10 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu)
 
-    def step(self, batch: dict, phase: Phase, plan: str | None, factor: float) -> dict:
+    def step(self, batch: dict, with_lesson: bool, plan: str | None, factor: float) -> dict:
         model = self.model
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:].flatten()
-        lesson = make_lesson(batch) if phase.lesson else None
+        lesson = make_lesson(batch) if with_lesson else None
         with self.autocast():
             out = model(
                 inputs, batch["positions"], plan, lesson, sentence_from=self.sentence_from
@@ -166,7 +171,7 @@ class Trainer:
         answer = (losses * (kinds == ANSWER)).sum() / (kinds == ANSWER).sum().clamp(min=1)
         loss = text + answer
         if lesson is not None:
-            loss = loss + 0.5 * out.source_loss + 0.25 * out.own_loss
+            loss = loss + out.source_loss + 0.25 * out.own_loss
         loss.backward()
         self.optimizer.step(factor)
         model.balance_experts(1e-3 * factor)
@@ -178,36 +183,44 @@ class Trainer:
             "own": torch.as_tensor(out.own_loss).detach(),
         }
 
-    def run(self, phase: Phase, seed: int) -> None:
-        stream = RowStream(self.data, phase.mix, seed)
-        loader = iter(
-            DataLoader(
-                stream,
-                batch_size=None,
-                num_workers=self.workers,
-                pin_memory=self.device.type == "cuda",
-                prefetch_factor=4 if self.workers else None,
+    def loaders(self, mixes: list[RowMix], seed: int) -> dict:
+        """One endless loader for each row length, the workers shared out among them."""
+        by_length = {mix.length: mix for mix in mixes}
+        workers = self.workers // len(by_length)
+        return {
+            length: iter(
+                DataLoader(
+                    RowStream(self.data, mix, seed * 10 + number),
+                    batch_size=None,
+                    num_workers=workers,
+                    pin_memory=self.device.type == "cuda",
+                    prefetch_factor=4 if workers else None,
+                )
             )
-        )
+            for number, (length, mix) in enumerate(by_length.items())
+        }
+
+    def run(self, phase: Phase, seed: int) -> None:
+        loaders = self.loaders([mix for mix, _ in phase.turns], seed)
         start, next_check, steps, sums = time.time(), time.time(), 0, {}
         self.log(phase=phase.name, state="start")
-        for plan, step in zip(itertools.cycle(phase.plans), itertools.count()):
+        for (mix, plan), step in zip(itertools.cycle(phase.turns), itertools.count()):
             progress = max((time.time() - start) / phase.seconds, step / phase.max_steps)
             if progress >= 1:
                 break
             factor = phase.rates[0] + (phase.rates[1] - phase.rates[0]) * progress
             if self.tokens_seen < 20 * TOKENS_PER_STEP:
                 factor *= (self.tokens_seen / TOKENS_PER_STEP + 1) / 20
-            batch = to_device(next(loader), self.device)
-            sums = self.step(batch, phase, plan, factor)
+            batch = to_device(next(loaders[mix.length]), self.device)
+            sums = self.step(batch, phase.lesson, plan, factor)
             steps += 1
-            if step % 50 == 0:
+            if step % 51 == 0:
                 numbers = {name: round(value.item(), 3) for name, value in sums.items()}
                 self.log(phase=phase.name, step=step, tokens=self.tokens_seen, **numbers)
             if time.time() > next_check + CHECK_EVERY_SECONDS:
                 self.check(phase)
                 next_check = time.time()
-        del loader
+        del loaders
         self.check(phase)
         seconds = round(time.time() - start, 1)
         self.log(phase=phase.name, state="end", steps=steps, seconds=seconds)
