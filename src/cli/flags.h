@@ -17,6 +17,22 @@
 
 namespace indexshare::cli {
 
+/// Flags declared while it lives stand under this heading in --help.
+class FlagGroup {
+ public:
+  FlagGroup(CLI::App& app, const std::string& heading)
+      : app_(app), before_(app.option_defaults()->get_group()) {
+    app.option_defaults()->group(heading);
+  }
+  ~FlagGroup() { app_.option_defaults()->group(before_); }
+  FlagGroup(const FlagGroup&) = delete;
+  FlagGroup& operator=(const FlagGroup&) = delete;
+
+ private:
+  CLI::App& app_;
+  std::string before_;
+};
+
 template <typename T>
 struct Range {
   T low = std::numeric_limits<T>::lowest(), high = std::numeric_limits<T>::max();
@@ -47,9 +63,8 @@ T parse_number(const std::string& flag, const std::string& text, Range<T> range 
 template <typename T>
 void add_number(CLI::App& app, const std::string& names, std::function<void(T)> take, const std::string& help,
                 Range<T> range, const std::string& default_text) {
-  const std::string flag = names.substr(0, names.find(','));
   app.add_option_function<std::string>(
-         names, [=](const std::string& text) { take(parse_number<T>(flag, text, range)); }, help)
+         names, [=](const std::string& text) { take(parse_number<T>(names, text, range)); }, help)
       ->type_name("N")
       ->default_str(default_text);
 }
@@ -62,12 +77,11 @@ void add_number(CLI::App& app, const std::string& names, T& target, const std::s
 /// "4096,131072"; a repeated flag replaces the list.
 inline void add_number_list(CLI::App& app, const std::string& names, std::vector<int64_t>& target,
                             const std::string& help, Range<int64_t> range) {
-  const std::string flag = names.substr(0, names.find(','));
   const auto take = [=, &target](const std::string& text) {
     target.clear();
     for (size_t begin = 0; begin <= text.size();) {
       const size_t end = std::min(text.find(',', begin), text.size());
-      target.push_back(parse_number(flag, text.substr(begin, end - begin), range));
+      target.push_back(parse_number(names, text.substr(begin, end - begin), range));
       begin = end + 1;
     }
   };
@@ -85,7 +99,6 @@ struct Choice {
 template <typename T>
 void add_choice(CLI::App& app, const std::string& names, T& target, const std::string& help,
                 const std::vector<Choice<T>>& choices) {
-  const std::string flag = names.substr(0, names.find(','));
   std::string words, default_word;
   for (const auto& choice : choices) {
     words += (words.empty() ? "" : "|") + std::string(choice.word);
@@ -98,7 +111,7 @@ void add_choice(CLI::App& app, const std::string& names, T& target, const std::s
         return;
       }
     }
-    throw CLI::ValidationError(flag, fmt::format("expected {}, got \"{}\"", words, text));
+    throw CLI::ValidationError(names, fmt::format("expected {}, got \"{}\"", words, text));
   };
   app.add_option_function<std::string>(names, take, help)->type_name(words)->default_str(default_word);
 }

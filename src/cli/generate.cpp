@@ -36,16 +36,21 @@ std::vector<int32_t> prompt_tokens(const Engine& engine, const Options& options,
   return tokenizer.with_special_tokens(tokenizer.encode(text, how));
 }
 
+// "" for an id that the model has and the tokenizer has not.
+std::string spelling(const Tokenizer& tokenizer, int32_t token) {
+  return token < tokenizer.vocab_size() ? tokenizer.token_text(token) : "";
+}
+
 Json logprobs_json(const Completion& completion, const Tokenizer& tokenizer) {
   Json list = Json::array();
   for (const GeneratedToken& token : completion.tokens) {
     Json top = Json::array();
     for (const TokenLogprob& other : token.top_logprobs) {
       top.push_back(
-          {{"token", other.token}, {"text", tokenizer.token_text(other.token)}, {"logprob", other.logprob}});
+          {{"token", other.token}, {"text", spelling(tokenizer, other.token)}, {"logprob", other.logprob}});
     }
     list.push_back({{"token", token.token},
-                    {"text", tokenizer.token_text(token.token)},
+                    {"text", spelling(tokenizer, token.token)},
                     {"logprob", token.logprob},
                     {"top", std::move(top)}});
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -82,13 +83,27 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
     return fmt::format("unknown flag {}{}", name, suggestion(name, flag_names(app)));
   }
   if (!left.empty()) return fmt::format("unexpected argument \"{}\"", left.front());
-  return error.what();
+  const std::string message = error.what();
+  return message.starts_with("--model is required") ? "MODEL is required" : message;
 }
+
+/// --help with each default in brackets behind the description.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(40); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    const std::string fallback = option->get_default_str();
+    return option->get_description() + (fallback.empty() ? "" : " [" + fallback + "]");
+  }
+};
 
 int run_verb(const Verb& verb, const Arguments& arguments) {
   CLI::App app(verb.summary, std::string("indexshare ") + verb.name);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app.get_formatter()->column_width(44);
+  app.formatter(std::make_shared<HelpFormatter>());
   const Action action = verb.add(app, arguments);
   try {
     app.parse(Arguments(arguments.rbegin(), arguments.rend()));  // CLI11 wants them reversed

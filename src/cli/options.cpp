@@ -35,10 +35,6 @@ void add_model_argument(CLI::App& app, std::string& model, const std::string& he
   app.add_option("MODEL,-m,--model", model, help)->required()->type_name("");
 }
 
-void add_quiet_flag(CLI::App& app, bool& quiet) {
-  app.add_flag("-q,--quiet", quiet, "No progress, notes or summary on stderr");
-}
-
 void add_json_flag(CLI::App& app, bool& json) { app.add_flag("--json", json, "One JSON object on stdout"); }
 
 void add_config_flags(CLI::App& app, EngineOptions& options) {
@@ -51,6 +47,7 @@ void add_config_flags(CLI::App& app, EngineOptions& options) {
 }
 
 void add_pattern_flags(CLI::App& app, FixedPattern& pattern) {
+  const FlagGroup group(app, "Positions attended whatever the index says");
   const Range<int64_t> count{0, kMaxCount};
   add_number(app, "--window", pattern.window, "Always attend the last N positions", count);
   add_number(app, "--sinks", pattern.sinks, "Always attend the first N positions", count);
@@ -67,6 +64,7 @@ void add_pattern_flags(CLI::App& app, FixedPattern& pattern) {
 void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
   add_model_argument(app, flags.model,
                      "Directory in Hugging Face's format, or org/name in the local HF cache");
+  const FlagGroup group(app, "Engine");
   EngineOptions& options = flags.options;
   add_number(app, "-t,--threads", options.threads, "Threads (0: what affinity and cgroup allow)", {0, 4096});
   add_number<int64_t>(app, "-c,--ctx-size,--max-model-len", options.ctx_size,
@@ -84,9 +82,9 @@ void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
                             "Over the selection, or over every position",
                             {{"sparse", AttentionMode::sparse}, {"dense", AttentionMode::dense}});
   app.add_flag("--check-tensors", options.check_tensors, "Refuse NaN and infinite weights");
-  add_pattern_flags(app, flags.pattern);
-  add_quiet_flag(app, flags.quiet);
+  app.add_flag("-q,--quiet", flags.quiet, "No progress, notes or summary on stderr");
   app.add_flag("-v,--verbose", flags.verbose, "Say more on stderr");
+  add_pattern_flags(app, flags.pattern);
 }
 
 std::string merged_overrides(const std::string& hf_overrides, const FixedPattern& pattern) {
@@ -142,6 +140,7 @@ void SamplingFlags::add(CLI::App& app, const std::string& names, T SamplingOptio
 }
 
 void SamplingFlags::add_to(CLI::App& app) {
+  const FlagGroup group(app, "Sampling");
   using S = SamplingOptions;
   constexpr float kAny = std::numeric_limits<float>::max();
   add_number<int64_t>(

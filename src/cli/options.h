@@ -32,7 +32,6 @@ void add_model_argument(CLI::App& app, std::string& model, const std::string& he
 void add_config_flags(CLI::App& app, EngineOptions& options);
 /// The positions that are always attended (FixedPattern).
 void add_pattern_flags(CLI::App& app, FixedPattern& pattern);
-void add_quiet_flag(CLI::App& app, bool& quiet);
 void add_json_flag(CLI::App& app, bool& json);
 
 /// --hf-overrides with the fixed pattern's flags laid over it. @throws UsageError where it is no JSON object.

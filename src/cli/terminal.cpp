@@ -31,6 +31,30 @@ size_t display_width(std::string_view text) {
   return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
+// Holds other objects or arrays.
+bool is_nested(const Json& value) {
+  const auto is_container = [](const Json& member) { return member.is_structured(); };
+  return value.is_structured() && std::any_of(value.begin(), value.end(), is_container);
+}
+
+// A line for each member, but one line for what holds numbers and words only.
+void write_json(const Json& value, const std::string& indent, std::string& text) {
+  if (!is_nested(value)) {
+    text += value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return;
+  }
+  const std::string inner = indent + "  ";
+  text += value.is_object() ? "{" : "[";
+  const char* separator = "\n";
+  for (const auto& [key, member] : value.items()) {
+    text += separator + inner;
+    if (value.is_object()) text += Json(key).dump(-1, ' ', false, Json::error_handler_t::replace) + ": ";
+    write_json(member, inner, text);
+    separator = ",\n";
+  }
+  text += "\n" + indent + (value.is_object() ? "}" : "]");
+}
+
 }  // namespace
 
 void print(std::string_view text) {
@@ -40,7 +64,9 @@ void print(std::string_view text) {
 }
 
 void print_json(const Json& object) {
-  print(object.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  std::string text;
+  write_json(object, "", text);
+  print(text + "\n");
 }
 
 void print_error(std::string_view message) { fmt::print(stderr, "indexshare: error: {}\n", message); }

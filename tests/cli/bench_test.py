@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""bench: one row a context and plan, in the format scripts read."""
+
+import unittest
+
+from program import BAD_MODEL, ProgramTest, make_checkpoint
+
+SMALL = ("--prefill-tokens", 16, "--decode-tokens", 4)
+KEYS = (
+    "context plan prefill_tokens_per_s decode_tokens_per_s rss_bytes indexer_passes flops cost_only"
+).split()
+
+
+class Bench(ProgramTest):
+    def bench(self, model, *arguments):
+        return self.run_json("bench", model, *SMALL, *arguments)["results"]
+
+    def test_rows(self):
+        rows = self.bench(self.model, "--context", "32,128")
+        self.assertEqual([(row["context"], row["plan"]) for row in rows],
+                         [(32, "shared"), (32, "every_layer"), (128, "shared"), (128, "every_layer")])  # fmt: skip
+        for row in rows:
+            for key in KEYS:
+                self.assertIn(key, row)
+            self.assertEqual(row["cost_only"], row["plan"] == "every_layer")
+            self.assertEqual(row["indexer_passes"], (1 + 4) * (4 if row["plan"] == "shared" else 8))
+            self.assertGreater(row["rss_bytes"], 1 << 20)
+            self.assertGreater(row["decode_tokens_per_s"], 0)
+        self.assertGreater(rows[1]["flops"], rows[0]["flops"])
+        self.assertGreater(rows[2]["flops"], rows[0]["flops"])
+
+    def test_random_rows_cost_what_a_true_prefill_costs(self):
+        random, = self.bench(self.model, "--context", "64", "--plan", "shared")  # fmt: skip
+        true, = self.bench(self.model, "--context", "64", "--plan", "shared", "--fill", "prefill")  # fmt: skip
+        self.assertEqual(random["flops"], true["flops"])
+        self.assertEqual((random["fill"], true["fill"]), ("random", "prefill"))
+
+    def test_a_checkpoint_with_all_indexers_is_no_cost_only(self):
+        folder = self.folder / "all"
+        make_checkpoint(folder, "--all-indexers")
+        row, = self.bench(folder, "--context", "32", "--plan", "every_layer")  # fmt: skip
+        self.assertFalse(row["cost_only"])
+
+    def test_table_and_flags_passed_on(self):
+        done = self.run_program("bench", self.model, "--context", "0", *SMALL, "--threads", 1)
+        self.assertIn("| context | plan ", done.stdout)
+        self.assertIn("cost only", done.stdout)
+        self.assertEqual(len(done.stdout.splitlines()), 7)
+
+    def test_a_row_that_fails_ends_with_its_code(self):
+        self.assert_error("nowhere", "bench", self.folder / "nowhere", code=BAD_MODEL)
+
+
+if __name__ == "__main__":
+    unittest.main()
