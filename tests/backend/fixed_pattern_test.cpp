@@ -59,26 +59,28 @@ TEST(FixedPattern, EverySmallPatternEqualsItsDefinition) {
 
 TEST(SelectionWidth, BoundsEverySet) {
   for (int64_t window : {0, 3, 50})
-    for (int64_t stride : {0, 1, 5})
-      for (int64_t cap : {0, 2})
-        for (int64_t topk : {0, 1, 7, 50}) {
-          const FixedPattern pattern{window, 2, stride, 1, cap, FixedPattern::Mode::fill};
-          for (int64_t max_positions : {0, 1, 2, 10, 31}) {
-            const int64_t width = selection_width(pattern, topk, max_positions);
-            ASSERT_LE(width, max_positions);
-            for (int64_t t = 0; t < max_positions; ++t) {
-              const int64_t size =
-                  t + 1 <= topk ? t + 1 : std::min(t + 1, FixedSet(pattern, t).size() + topk);
-              ASSERT_GE(width, size) << describe(pattern) << " topk " << topk << " t " << t;
+    for (int64_t sinks : {0, 2})
+      for (int64_t stride : {0, 1, 5})
+        for (int64_t cap : {0, 2})
+          for (int64_t topk : {0, 1, 7, 50}) {
+            const FixedPattern pattern{window, sinks, stride, 0, cap, FixedPattern::Mode::fill};
+            for (int64_t max_positions : {0, 1, 2, 10, 31}) {
+              const int64_t width = selection_width(pattern, topk, max_positions);
+              ASSERT_LE(width, max_positions);
+              for (int64_t t = 0; t < max_positions; ++t) {
+                const int64_t size =
+                    t + 1 <= topk ? t + 1 : std::min(t + 1, FixedSet(pattern, t).size() + topk);
+                ASSERT_GE(width, size) << describe(pattern) << " topk " << topk << " t " << t;
+              }
             }
           }
-        }
 }
 
 TEST(SelectionWidth, WrittenOut) {
   EXPECT_EQ(selection_width({}, 2048, 1 << 20), 2048);
   EXPECT_EQ(selection_width({}, 2048, 100), 100);
   EXPECT_EQ(selection_width({.window = 64, .sinks = 4, .stride = 100}, 8, 1000), 64 + 4 + 10 + 8);
+  EXPECT_EQ(selection_width({.stride = 100}, 8, 1001), 11 + 8);
   EXPECT_EQ(selection_width({.stride = 100, .stride_cap = 3}, 8, 1001), 11);
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
   EXPECT_EQ(selection_width({.window = kHuge, .sinks = kHuge, .stride = 1, .stride_cap = kHuge}, kHuge, 5),

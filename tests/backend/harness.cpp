@@ -120,14 +120,15 @@ TestCache::TestCache(Backend& backend, const Shape& shape, std::vector<int64_t> 
   int64_t num_pages = 0;
   for (int64_t length : lengths) num_pages += (length + shape.page_size - 1) / shape.page_size;
   const std::vector<int32_t> order = rng.permutation(num_pages);
-  auto next = order.begin();
-  for (int64_t length : lengths) {
+  int64_t taken[2] = {0, 0};  // of the near pages and of the far ones
+  for (size_t s = 0; s < lengths.size(); ++s) {
+    const bool far = shape.far_page > 0 && s % 2 == 1;
     auto& table = tables_.emplace_back();
-    for (int64_t p = 0; p * shape.page_size < length; ++p)
-      table.push_back(static_cast<int32_t>(shape.first_page + *next++));
+    for (int64_t p = 0; p * shape.page_size < lengths[s]; ++p)
+      table.push_back(static_cast<int32_t>((far ? shape.far_page : 0) + order[taken[far]++]));
   }
   const size_t page_bytes = backend.page_bytes(shape.format, shape.page_size, shape.row_dim);
-  buffer_ = backend.allocate(static_cast<size_t>(shape.first_page + num_pages) * page_bytes);
+  buffer_ = backend.allocate(static_cast<size_t>(shape.far_page + num_pages) * page_bytes);
   pages = {buffer_->data(), shape.format, shape.page_size, shape.row_dim};
 }
 

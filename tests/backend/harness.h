@@ -65,10 +65,13 @@ float rounded_to(RowFormat format, float value);
 class TestCache {
  public:
   enum class Kind { latents, index_keys };
+  static constexpr int64_t kFarPage = int64_t{1} << 19;
   struct Shape {
     RowFormat format = RowFormat::f32;
     int64_t page_size = 16, row_dim = 8;
-    int64_t first_page = 0;  // pages below it exist but are never touched
+    // Odd sequences have their pages from here on where > 0. kFarPage: a product cut to 32 bits, of bytes or
+    // of elements, takes them for the pages of even ones where a page has 2^13 elements.
+    int64_t far_page = 0;
   };
 
   TestCache(Backend& backend, const Shape& shape, std::vector<int64_t> lengths, Rng& rng);

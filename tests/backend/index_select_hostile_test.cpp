@@ -205,10 +205,10 @@ TEST_P(IndexSelectHostile, KeysBeyondTwoToThe31Elements) {
     problem.head_dim = 128;
     problem.num_heads = 4;
     problem.page_size = 64;
-    problem.first_page = 300000;  // 300000 * 64 * 128 > 2^31
+    problem.far_page = TestCache::kFarPage;
     problem.format = format;
-    problem.keys = {std::vector<float>(200 * 128)};
-    problem.rows = {{0, 198}, {0, 199}};
+    problem.keys = {std::vector<float>(200 * 128), std::vector<float>(200 * 128)};
+    problem.rows = {{0, 198}, {0, 199}, {1, 199}};
     Rng rng(8);
     fill_with_integers(problem, rng, 3);
     expect_exact(problem, "far pages");

@@ -83,7 +83,7 @@ Selected run_selection(Backend& backend, const SelectionProblem& p, const std::v
   Rng rng(17);
   std::vector<int64_t> lengths;
   for (size_t s = 0; s < p.keys.size(); ++s) lengths.push_back(p.length(static_cast<int64_t>(s)));
-  TestCache cache(backend, {p.format, p.page_size, p.head_dim, p.first_page}, lengths, rng);
+  TestCache cache(backend, {p.format, p.page_size, p.head_dim, p.far_page}, lengths, rng);
   for (size_t s = 0; s < p.keys.size(); ++s)
     cache.write(TestCache::Kind::index_keys, static_cast<int64_t>(s), 0, p.keys[s]);
 

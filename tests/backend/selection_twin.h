@@ -28,7 +28,7 @@ struct SelectionProblem {
   int64_t num_heads = 1, head_dim = 8, topk = 4;
   FixedPattern pattern;
   RowFormat format = RowFormat::f32;
-  int64_t page_size = 16, first_page = 0;
+  int64_t page_size = 16, far_page = 0;
   std::vector<std::vector<float>> keys;  // per sequence [length, head_dim]
   std::vector<Row> rows;
   std::vector<float> queries;       // [num_rows, num_heads, head_dim]

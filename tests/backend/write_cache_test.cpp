@@ -41,7 +41,7 @@ TEST_P(WriteCache, LatentsComeBackFromEveryPosition) {
         SCOPED_TRACE(testing::Message() << "bf16 " << (format == RowFormat::bf16) << " row " << row_dim
                                         << " page " << page_size);
         Rng rng(row_dim);
-        TestCache cache(*backend, {format, page_size, row_dim, 2}, {70, 5, 64}, rng);
+        TestCache cache(*backend, {format, page_size, row_dim}, {70, 5, 64}, rng);
         std::vector<std::vector<float>> rows;
         for (int64_t length : {70, 5, 64}) rows.push_back(rng.uniforms(length * row_dim, -100, 100));
         for (int64_t s : {2, 0, 1}) cache.write(kLatents, s, 0, rows[s]);
@@ -98,7 +98,7 @@ TEST_P(WriteCache, IndexKeysComeBackFromEveryPosition) {
     for (int64_t page_size : supported_page_sizes(*backend, format, dim)) {
       SCOPED_TRACE(testing::Message() << "bf16 " << (format == RowFormat::bf16) << " page " << page_size);
       Rng rng(page_size);
-      TestCache cache(*backend, {format, page_size, dim, 2}, {length, length}, rng);
+      TestCache cache(*backend, {format, page_size, dim}, {length, length}, rng);
       std::vector<float> keys(length * dim);
       for (int64_t p = 0; p < length; ++p) keys[p * dim + p] = 1;
       cache.write(kIndexKeys, 1, 0,
@@ -122,11 +122,13 @@ TEST_P(WriteCache, IndexKeysComeBackFromEveryPosition) {
 TEST_P(WriteCache, SlotsBeyondTwoToThe31Elements) {
   Rng rng(2);
   for (RowFormat format : {RowFormat::f32, RowFormat::bf16}) {
-    TestCache cache(*backend, {format, 64, 576, 70000}, {100}, rng);  // 70000 * 64 * 576 > 2^31
-    const std::vector<float> rows = rng.uniforms(100 * 576);
-    cache.write(kLatents, 0, 0, rows);
-    for (int64_t p : {0, 63, 64, 99})
-      EXPECT_EQ(read_latent(*backend, cache, 0, p, 64), stored(format, rows, p, 576, 512));
+    TestCache cache(*backend, {format, 64, 128, TestCache::kFarPage}, {100, 100}, rng);
+    const std::vector<float> rows[] = {rng.uniforms(100 * 128), rng.uniforms(100 * 128)};
+    for (int64_t s : {0, 1}) cache.write(kLatents, s, 0, rows[s]);
+    for (int64_t s : {0, 1})
+      for (int64_t p : {0, 63, 64, 99})
+        EXPECT_EQ(read_latent(*backend, cache, s, p, 64), stored(format, rows[s], p, 128, 64))
+            << s << " " << p;
   }
 }
 
