@@ -125,6 +125,24 @@ TEST_P(Linear, NaNAndInfinityStayInTheirRow) {
   for (int row : {0, 2, 4}) EXPECT_EQ(bits_of(&y[row * 40], 40), bits_of(&clean[row * 40], 40));
 }
 
+// Rows 70 .. 209 of a larger quantised matrix keep the scales of the blocks they lie in there.
+TEST_P(Linear, RowsCutFromAQuantisedMatrix) {
+  Rng rng(6);
+  const HostMatrix whole(DType::f8_e4m3, 300, 200, rng);
+  MatrixSource source = whole.source();
+  source.weight.data += 70 * 200;
+  source.weight.shape[0] = 140;
+  source.scale_row_offset = 70;
+  const auto cut = backend->load_matrix(source), all = whole.load(*backend);
+  const std::vector<float> x = rng.uniforms(3 * 200);
+  std::vector<float> y_cut(3 * 140), y_all(3 * 300);
+  const LinearArgs products[] = {{x.data(), 200, cut.get(), y_cut.data(), 140, 3},
+                                 {x.data(), 200, all.get(), y_all.data(), 300, 3}};
+  backend->linear(products);
+  for (int row = 0; row < 3; ++row)
+    EXPECT_EQ(bits_of(&y_cut[row * 140], 140), bits_of(&y_all[row * 300 + 70], 140)) << "row " << row;
+}
+
 TEST_P(Linear, OffsetsBeyondTwoToThe31) {
   const int64_t stride = (int64_t{1} << 31) + 8;
   const auto x = backend->allocate(static_cast<size_t>(stride + 64) * sizeof(float));
