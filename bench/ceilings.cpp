@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -81,13 +81,12 @@ volatile float sink_of_all;
 
 // The best of some repeats of what `run` does per second; `run` returns how much it did.
 template <class Run>
-double best_rate(const Run& run) {
+double best_rate(Clock clock, const Run& run) {
   double best = 0;
   for (int n = 0; n < kRepeats; ++n) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds(clock);
     const double done = run();
-    best = std::max(best,
-                    done / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::max(best, done / (seconds(clock) - start));
   }
   return best;
 }
@@ -111,11 +110,17 @@ double read_rows(ThreadPool& pool, const float* memory, const std::vector<int32_
 
 }  // namespace
 
-Ceilings measure_ceilings(ThreadPool& pool) {
+double seconds(Clock clock) {
+  timespec time;
+  clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+Ceilings measure_ceilings(ThreadPool& pool, Clock clock) {
   Ceilings ceilings;
   const int64_t threads = pool.size();
   constexpr int64_t kSteps = 4'000'000;
-  ceilings.flops = best_rate([&] {
+  ceilings.flops = best_rate(clock, [&] {
     std::vector<double> done(static_cast<size_t>(threads));
     pool.parallel_for(threads, 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
@@ -134,15 +139,15 @@ Ceilings measure_ceilings(ThreadPool& pool) {
   madvise(mapped, kFloats * sizeof(float), MADV_HUGEPAGE);
   auto* memory = static_cast<float*>(mapped);
   for (int64_t i = 0; i < kFloats; ++i) memory[i] = 1.0f;
-  ceilings.stream_bytes_one = best_rate([&] { return stream(pool, memory, 1); });
-  ceilings.stream_bytes = best_rate([&] { return stream(pool, memory, threads); });
+  ceilings.stream_bytes_one = best_rate(clock, [&] { return stream(pool, memory, 1); });
+  ceilings.stream_bytes = best_rate(clock, [&] { return stream(pool, memory, threads); });
   std::vector<int32_t> order(static_cast<size_t>(kFloats / kRowFloats));
   uint64_t state = 1;
   for (int32_t& row : order) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     row = static_cast<int32_t>((state >> 33) % order.size());
   }
-  ceilings.row_bytes = best_rate([&] { return read_rows(pool, memory, order); });
+  ceilings.row_bytes = best_rate(clock, [&] { return read_rows(pool, memory, order); });
   munmap(mapped, kFloats * sizeof(float));
   return ceilings;
 }

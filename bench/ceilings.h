@@ -6,6 +6,11 @@ namespace indexshare {
 
 class ThreadPool;
 
+/// Wall time, or the process's own CPU time: of one thread the steadier measure on a machine shared with
+/// others.
+enum class Clock { wall, cpu };
+double seconds(Clock clock);
+
 struct Ceilings {
   double flops = 0;             // f32 multiply-adds count two, all threads, per second
   double stream_bytes_one = 0;  // sequential reads of memory far larger than the caches, one thread
@@ -13,6 +18,6 @@ struct Ceilings {
   double row_bytes = 0;         // reads of 1152-byte rows in random order, all threads
 };
 
-Ceilings measure_ceilings(ThreadPool& pool);
+Ceilings measure_ceilings(ThreadPool& pool, Clock clock);
 
 }  // namespace indexshare

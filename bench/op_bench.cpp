@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <map>
 
 #include "base/thread_pool.h"
@@ -17,19 +16,16 @@
 namespace indexshare {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // Median seconds of at least 5 runs and at least `budget` seconds, after one that warms up.
-double median_seconds(const std::function<void()>& run, double budget) {
+double median_seconds(Clock clock, const std::function<void()>& run, double budget) {
   run();
   std::vector<double> times;
-  const auto start = std::chrono::steady_clock::now();
-  while (times.size() < 5 || seconds_since(start) < budget) {
-    const auto begin = std::chrono::steady_clock::now();
+  double total = 0;
+  while (times.size() < 5 || total < budget) {
+    const double begin = seconds(clock);
     run();
-    times.push_back(seconds_since(begin));
+    times.push_back(seconds(clock) - begin);
+    total += times.back();
   }
   std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
   return times[times.size() / 2];
@@ -39,15 +35,17 @@ struct Options {
   std::string backend = "cpu", shape = "bench-8l";
   std::vector<std::string> ops = op_names();
   int threads = 0;
-  double seconds = 0.3;
+  double budget = 0.3;
   bool csv = false;
+  bool cpu_time = false;
   CaseOptions cases{{1, 8, 512}, {4096, 65536}};
 };
 
 void bench(const Options& options) {
   const auto backend = make_backend(options.backend, options.threads);
   ThreadPool pool(options.threads);
-  const Ceilings ceilings = measure_ceilings(pool);
+  const Clock clock = options.cpu_time ? Clock::cpu : Clock::wall;
+  const Ceilings ceilings = measure_ceilings(pool, clock);
   if (options.csv) {
     fmt::print("case,backend,us,gflops,gbytes_per_s,percent_of_ceiling\n");
   } else {
@@ -60,15 +58,15 @@ void bench(const Options& options) {
   }
   for (const std::string& op : options.ops)
     for_each_case(*backend, model_shape(options.shape), options.cases, op, [&](const OpCase& c) {
-      const double seconds = median_seconds(c.run, options.seconds);
+      const double time = median_seconds(clock, c.run, options.budget);
       const double bandwidth = c.ceiling == Ceiling::rows ? ceilings.row_bytes : ceilings.stream_bytes;
       const double least = std::max(c.flops / ceilings.flops, c.bytes / bandwidth);
       if (options.csv) {
-        fmt::print("\"{}\",\"{}\",{:.1f},{:.2f},{:.2f},{:.1f}\n", c.name, backend->description(),
-                   seconds * 1e6, c.flops / seconds * 1e-9, c.bytes / seconds * 1e-9, 100 * least / seconds);
+        fmt::print("\"{}\",\"{}\",{:.1f},{:.2f},{:.2f},{:.1f}\n", c.name, backend->description(), time * 1e6,
+                   c.flops / time * 1e-9, c.bytes / time * 1e-9, 100 * least / time);
       } else {
-        fmt::print("{:<46} {:>12.1f} {:>10.1f} {:>8.2f} {:>6.1f}\n", c.name, seconds * 1e6,
-                   c.flops / seconds * 1e-9, c.bytes / seconds * 1e-9, 100 * least / seconds);
+        fmt::print("{:<46} {:>12.1f} {:>10.1f} {:>8.2f} {:>6.1f}\n", c.name, time * 1e6,
+                   c.flops / time * 1e-9, c.bytes / time * 1e-9, 100 * least / time);
       }
       std::fflush(stdout);
     });
@@ -90,7 +88,8 @@ int run(int argc, char** argv) {
   app.add_option("--cache", options.cases.cache, "format of cached rows")
       ->transform(CLI::CheckedTransformer(formats));
   app.add_option("--threads", options.threads, "0 = what the process may use");
-  app.add_option("--seconds", options.seconds, "least time of a case");
+  app.add_option("--seconds", options.budget, "least time of a case");
+  app.add_flag("--cpu-time", options.cpu_time, "measure the process's CPU time (for --threads 1)");
   app.add_flag("--csv", options.csv, "comma-separated values");
   CLI11_PARSE(app, argc, argv);
   bench(options);

@@ -22,7 +22,7 @@ std::unique_ptr<Buffer> CpuBackend::allocate(size_t num_bytes) {
 
 std::unique_ptr<Matrix> CpuBackend::load_matrix(const MatrixSource& source) {
   if (source.lookup_only) return std::make_unique<MappedMatrix>(source);
-  return std::make_unique<PackedMatrix>(source, pool_);
+  return std::make_unique<PackedMatrix>(source, pool_, weights_);
 }
 
 size_t CpuBackend::page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const {

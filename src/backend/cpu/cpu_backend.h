@@ -65,6 +65,7 @@ class CpuBackend final : public Backend {
 
   KernelPath path_;
   ThreadPool pool_;
+  WeightArena weights_;
   std::vector<Scratch> worker_scratch_;  // [threads], for the kernels
   Scratch scratch_;                      // what the workers of one op share
   Scratch rows_scratch_;                 // experts(): grouped rows

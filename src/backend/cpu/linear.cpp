@@ -102,9 +102,12 @@ struct Tile {
   bool first;      // y = instead of y +=
 };
 
+// With few rows weights come from memory faster when asked for so many `in` ahead than the hardware guesses.
+constexpr int64_t kFetchAhead = 64;
+
 // One block of `in` for R rows x 2 vectors. kStride is a constant so that the R rows share one address
 // register.
-template <int R, int64_t kStride, class Load>
+template <int R, int64_t kStride, bool kFetch, class Load>
 HWY_INLINE void multiply_tile(const Tile& t, const typename Load::Element* w, size_t half) {
   Floats acc0[R], acc1[R];
   for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = hn::Zero(FloatTag());
@@ -112,6 +115,7 @@ HWY_INLINE void multiply_tile(const Tile& t, const typename Load::Element* w, si
   for (int64_t i = 0; i < t.length; ++i) {
     Floats w0, w1;
     Load::load_pair(w + i * kPanelWidth, half, w0, w1);
+    if constexpr (kFetch) __builtin_prefetch(w + (i + kFetchAhead) * kPanelWidth);
     for (int r = 0; r < R; ++r) {
       const Floats xr = broadcast(x[r * kStride + i]);
       acc0[r] = hn::MulAdd(xr, w0, acc0[r]);
@@ -135,19 +139,20 @@ HWY_INLINE void multiply_tile(const Tile& t, const typename Load::Element* w, si
   }
 }
 
-template <int R, class Load>
+template <int R, bool kFetch, class Load>
 HWY_NOINLINE void multiply_rows(const Tile& t, const void* block) {
   const auto* w = static_cast<const typename Load::Element*>(block);
-  for (size_t half = 0; half < kVectorsPerHalf; ++half) multiply_tile<R, kHeldStride, Load>(t, w, half);
+  for (size_t half = 0; half < kVectorsPerHalf; ++half)
+    multiply_tile<R, kHeldStride, kFetch, Load>(t, w, half);
 }
 
 // Any number of rows up to a register tile.
-template <class Load>
+template <bool kFetch, class Load>
 HWY_INLINE void multiply_few(const Tile& t, const void* block) {
-  if (t.num_rows == 1) return multiply_rows<1, Load>(t, block);
-  if (t.num_rows == 2) return multiply_rows<2, Load>(t, block);
-  if (t.num_rows <= 4) return multiply_rows<4, Load>(t, block);
-  return multiply_rows<kTileRows, Load>(t, block);
+  if (t.num_rows == 1) return multiply_rows<1, kFetch, Load>(t, block);
+  if (t.num_rows == 2) return multiply_rows<2, kFetch, Load>(t, block);
+  if (t.num_rows <= 4) return multiply_rows<4, kFetch, Load>(t, block);
+  return multiply_rows<kTileRows, kFetch, Load>(t, block);
 }
 
 template <class Load>
@@ -172,7 +177,7 @@ template <class Load>
 HWY_INLINE void multiply_block(const ProductShare& share, const std::byte* block, Tile tile) {
   if (share.num_rows <= kTileRows) {
     tile.num_rows = static_cast<int>(share.num_rows);
-    return multiply_few<Load>(tile, block);
+    return multiply_few<true, Load>(tile, block);
   }
   const void* wide = block;
   if constexpr (!std::is_same_v<Load, LoadF32>) {
@@ -187,9 +192,9 @@ HWY_INLINE void multiply_block(const ProductShare& share, const std::byte* block
     tile.y = y + row * tile.y_stride;
     tile.num_rows = static_cast<int>(HWY_MIN(static_cast<int64_t>(kTileRows), share.num_rows - row));
     if (tile.num_rows == kTileRows) {
-      multiply_rows<kTileRows, LoadF32>(tile, wide);
+      multiply_rows<kTileRows, false, LoadF32>(tile, wide);
     } else {
-      multiply_few<LoadF32>(tile, wide);
+      multiply_few<false, LoadF32>(tile, wide);
     }
   }
 }

@@ -39,6 +39,22 @@ MappedMemory::~MappedMemory() {
   if (data_) munmap(data_, round_up(num_bytes_, kSmallPage));
 }
 
+std::shared_ptr<std::byte> WeightArena::allocate(size_t num_bytes) {
+  constexpr size_t kMapping = size_t{64} << 20;
+  const size_t needed = round_up(num_bytes, 64);
+  if (needed > kMapping / 4) {
+    const auto own = std::make_shared<MappedMemory>(needed);
+    return {own, own->data()};
+  }
+  if (!mapping_ || used_ + needed > kMapping) {
+    mapping_ = std::make_shared<MappedMemory>(kMapping);
+    used_ = 0;
+  }
+  std::byte* data = mapping_->data() + used_;
+  used_ += needed;
+  return {mapping_, data};
+}
+
 std::byte* Scratch::bytes(size_t num_bytes) {
   if (num_bytes > memory_.num_bytes()) {
     memory_ = MappedMemory();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 #include "backend/backend.h"
@@ -29,6 +30,19 @@ class MappedMemory {
  private:
   std::byte* data_ = nullptr;
   size_t num_bytes_ = 0;
+};
+
+/// Zeroed memory of matrices, many in one mapping, so that small ones get huge pages too: with 4 KiB pages a
+/// core reads weights at half the speed (measured with experts of 1.5 MiB). A mapping lives as long as its
+/// last user.
+class WeightArena {
+ public:
+  /// 64-byte aligned.
+  std::shared_ptr<std::byte> allocate(size_t num_bytes);
+
+ private:
+  std::shared_ptr<MappedMemory> mapping_;
+  size_t used_ = 0;
 };
 
 class CpuBuffer final : public Buffer {

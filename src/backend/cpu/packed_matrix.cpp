@@ -27,7 +27,8 @@ void check(const MatrixSource& source) {
   if (!quantised) return;
   const std::vector<int64_t>& scales = source.scale_inv.shape;
   ENSURE(source.scale_inv.dtype == DType::f32 && scales.size() == 2 &&
-             scales[0] >= num_blocks(source.scale_row_offset + w.shape[0]) && scales[1] == num_blocks(w.shape[1]),
+             scales[0] >= num_blocks(source.scale_row_offset + w.shape[0]) &&
+             scales[1] == num_blocks(w.shape[1]),
          "{}: scales do not fit [{}, {}] at row {}", w.name, w.shape[0], w.shape[1], source.scale_row_offset);
   ENSURE(!source.transpose || source.scale_row_offset == 0, "{}: cut and transposed", w.name);
 }
@@ -56,7 +57,8 @@ void transpose_panel(const T* from, int64_t column_stride, int64_t in_stride, in
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const MatrixSource& source, ThreadPool& pool) : dtype_(source.weight.dtype) {
+PackedMatrix::PackedMatrix(const MatrixSource& source, ThreadPool& pool, WeightArena& arena)
+    : dtype_(source.weight.dtype) {
   check(source);
   out_dim_ = source.weight.shape[source.transpose ? 1 : 0];
   in_dim_ = source.weight.shape[source.transpose ? 0 : 1];
@@ -64,8 +66,9 @@ PackedMatrix::PackedMatrix(const MatrixSource& source, ThreadPool& pool) : dtype
   const bool quantised = dtype_ == DType::f8_e4m3;
   const size_t scale_bytes =
       quantised ? static_cast<size_t>(num_panels() * num_blocks(in_dim_) * kPanelWidth) * sizeof(float) : 0;
-  memory_ = MappedMemory(weight_bytes + scale_bytes);  // weight_bytes is a multiple of 32
-  if (quantised) scales_ = reinterpret_cast<float*>(memory_.data() + weight_bytes);
+  num_bytes_ = weight_bytes + scale_bytes;  // weight_bytes is a multiple of 32
+  memory_ = arena.allocate(num_bytes_);
+  if (quantised) scales_ = reinterpret_cast<float*>(memory_.get() + weight_bytes);
   const int64_t grain = std::max<int64_t>(1, (1 << 20) / std::max<int64_t>(1, in_dim_ * kPanelWidth));
   pool.parallel_for(num_panels(), grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t panel = begin; panel < end; ++panel) {
@@ -80,7 +83,7 @@ void PackedMatrix::pack_panel(const MatrixSource& source, int64_t panel) {
   const int64_t column_stride = source.transpose ? 1 : in_dim_, in_stride = source.transpose ? out_dim_ : 1;
   const size_t size = dtype_bytes(dtype_);
   const std::byte* from = source.weight.data + static_cast<size_t>(first * column_stride) * size;
-  std::byte* to = memory_.data() + static_cast<size_t>(panel) * panel_bytes();
+  std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes();
   const auto run = [&]<class T>(T) {
     transpose_panel(reinterpret_cast<const T*>(from), column_stride, in_stride, columns, in_dim_, dtype_,
                     reinterpret_cast<T*>(to));
@@ -123,8 +126,8 @@ void PackedMatrix::read_row(int64_t out, float* row) const {
 
 MappedMatrix::MappedMatrix(const MatrixSource& source) : weight_(source.weight), scale_(source.scale_inv) {
   check(source);
-  ENSURE(!source.transpose && source.scale_row_offset == 0, "{}: a lookup table is neither transposed nor cut",
-         weight_.name);
+  ENSURE(!source.transpose && source.scale_row_offset == 0,
+         "{}: a lookup table is neither transposed nor cut", weight_.name);
 }
 
 void MappedMatrix::read_row(int64_t out, float* row) const {

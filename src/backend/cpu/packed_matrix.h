@@ -22,16 +22,16 @@ constexpr int64_t kScaleBlock = 128;
 class PackedMatrix final : public Matrix {
  public:
   /// @throws Error{internal} where shapes, dtype and scales do not fit together
-  PackedMatrix(const MatrixSource& source, ThreadPool& pool);
+  PackedMatrix(const MatrixSource& source, ThreadPool& pool, WeightArena& arena);
 
   int64_t out_dim() const override { return out_dim_; }
   int64_t in_dim() const override { return in_dim_; }
-  size_t num_bytes() const override { return memory_.num_bytes(); }
+  size_t num_bytes() const override { return num_bytes_; }
 
   DType dtype() const { return dtype_; }
   int64_t num_panels() const { return (out_dim_ + kPanelWidth - 1) / kPanelWidth; }
   size_t panel_bytes() const { return static_cast<size_t>(in_dim_ * kPanelWidth) * dtype_bytes(dtype_); }
-  const std::byte* panels() const { return memory_.data(); }
+  const std::byte* panels() const { return memory_.get(); }
   const float* scales() const { return scales_; }  // nullptr but for f8; includes kF8Bias
 
   /// W[out, :] in f32. @param row [in_dim]
@@ -46,8 +46,9 @@ class PackedMatrix final : public Matrix {
 
   DType dtype_;
   int64_t out_dim_, in_dim_;
-  MappedMemory memory_;      // panels, then scales
-  float* scales_ = nullptr;  // [num_panels, ceil(in/128), 32]
+  size_t num_bytes_;
+  std::shared_ptr<std::byte> memory_;  // panels, then scales
+  float* scales_ = nullptr;            // [num_panels, ceil(in/128), 32]
 };
 
 /// A table that embed() reads where it lies in the mapped file, [out_dim, in_dim].

@@ -134,9 +134,10 @@ struct LogitTile {
   float* weights;        // [kKeyRows, heads]
   int64_t key_stride, heads, dim;
   float scale;
-  const std::byte*
-      ahead[kKeyRows];    // stored rows of the next block, fetched a line at a time between the FMAs: a
-  int64_t line_elements;  // burst of them would fill the core's line buffers and stall it
+  int64_t line_elements;  // of stored rows
+  // Stored rows of the next block, fetched a line at a time between the FMAs: a burst of them would fill the
+  // core's line buffers and stall it.
+  const std::byte* ahead[kKeyRows];
 };
 
 // weights[key, head] for kKeyRows keys x V vectors of heads.
