@@ -19,10 +19,11 @@ struct MarkedText {
   size_t size() const { return text.size(); }
 
   void append(std::string_view content, bool outside = false) {
-    if (outside && marks.empty()) marks.assign(text.size(), '\0');
+    if (outside || !marks.empty()) {
+      marks.resize(text.size(), '\0');
+      marks.append(content.size(), outside ? '\1' : '\0');
+    }
     text += content;
-    if (!marks.empty()) marks.append(content.size(), outside ? '\1' : '\0');
-    if (text.empty()) marks.clear();
   }
 
   void append(const MarkedText& other) { append(other, 0, other.size()); }

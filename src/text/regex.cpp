@@ -4,6 +4,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "text/regex_dialect.h"
 
@@ -62,22 +64,29 @@ struct Regex::State {
   std::string where;
 };
 
-Regex::Regex(std::string_view pattern, std::string where) : state_(std::make_unique<State>()) {
-  state_->where = std::move(where);
+Regex::Regex(std::string_view pattern, std::string where) {
   if (pattern.size() > kMaxPatternBytes)
-    fail(ErrorCode::unsupported, "{}: expected a pattern of at most {} bytes, found {}", state_->where,
+    fail(ErrorCode::unsupported, "{}: expected a pattern of at most {} bytes, found {}", where,
          kMaxPatternBytes, pattern.size());
-  const std::string translated = translate_oniguruma(pattern, state_->where);
+  const std::string translated = translate_oniguruma(pattern, where);
+  // PCRE2 gives up at once where a letter the match needs is missing, which would hide an explosion from the
+  // probe.
+  Regex(translated, where, PCRE2_NO_START_OPTIMIZE).probe();
+  *this = Regex(translated, where, 0);
+}
+
+Regex::Regex(const std::string& translated, const std::string& where, uint32_t options)
+    : state_(std::make_unique<State>()) {
+  state_->where = where;
   int error = 0;
   size_t offset = 0;
   state_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                   PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
+                                   PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | options, &error, &offset,
                                    nullptr));
   if (!state_->code)
-    fail(ErrorCode::unsupported, "{}: expected a valid regular expression, found: {}", state_->where,
+    fail(ErrorCode::unsupported, "{}: expected a valid regular expression, found: {}", where,
          pcre2_message(error));
   pcre2_jit_compile(state_->code.get(), PCRE2_JIT_COMPLETE);  // without a JIT pcre2_match interprets
-  probe();
 }
 
 Regex::Regex(Regex&&) noexcept = default;

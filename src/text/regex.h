@@ -4,6 +4,7 @@
 // are limited.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,6 +44,7 @@ class Regex {
   std::optional<Match> find(std::string_view text, size_t start, RegexScratch& scratch) const;
 
  private:
+  Regex(const std::string& translated, const std::string& where, uint32_t options);
   void probe() const;
 
   struct State;

@@ -45,18 +45,6 @@ void ExpressionParser::unexpected(std::string_view expected) const {
   refuse(fmt::format("expected {}, found {}", expected, shown));
 }
 
-bool ExpressionParser::skip_op(std::string_view op) {
-  if (!at_op(op)) return false;
-  take();
-  return true;
-}
-
-bool ExpressionParser::skip_word(std::string_view word) {
-  if (!at_word(word)) return false;
-  take();
-  return true;
-}
-
 void ExpressionParser::expect_op(std::string_view op) {
   if (!skip_op(op)) unexpected(fmt::format("'{}'", op));
 }

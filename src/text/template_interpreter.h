@@ -15,8 +15,8 @@ namespace indexshare::chat {
 
 struct Budgets {
   int64_t steps = 3'000'000;               // nodes evaluated and items visited
-  size_t text_bytes = size_t{64} << 20;    // the longest text
-  size_t total_bytes = size_t{512} << 20;  // of all texts ever made
+  size_t text_bytes = size_t{32} << 20;    // the longest text
+  size_t total_bytes = size_t{256} << 20;  // of all texts ever made
   int depth = 300;                         // statements, expressions and macros inside each other
 };
 
@@ -48,6 +48,7 @@ class Interpreter {
   // For filters, tests and methods.
   void charge(size_t steps);
   void charge_text(size_t bytes);
+  void check_length(size_t bytes) const;
   Value make_text(MarkedText text);
   Value attribute(const Value& object, std::string_view name);
   Value item(const Value& object, const Value& key);

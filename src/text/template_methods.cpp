@@ -28,7 +28,6 @@ const MarkedText& text_argument(const Arguments& arguments, size_t index, std::s
 }
 
 Value texts(std::vector<MarkedText> parts, Interpreter& interpreter) {
-  interpreter.charge(parts.size());
   Values items;
   for (MarkedText& part : parts) items.push_back(interpreter.make_text(std::move(part)));
   return Value::sequence(Kind::list, std::move(items));
@@ -40,12 +39,11 @@ Value split(Interpreter& interpreter, const MarkedText& self, std::string_view n
   const int64_t limit = arguments.integer(1, "maxsplit", -1);
   const Value* separator = arguments.find(0, "sep");
   const bool from_right = name == "rsplit";
-  interpreter.charge(self.size() / 8 + 1);
   if (!separator || separator->is(Kind::none))
-    return texts(split_at_space(self, limit, from_right), interpreter);
+    return texts(split_at_space(interpreter, self, limit, from_right), interpreter);
   const MarkedText& mark = text_argument(arguments, 0, "sep", name);
   if (mark.text.empty()) throw ValueError{fmt::format("{}: empty separator", name)};
-  return texts(split_at(self, mark.text, limit, from_right), interpreter);
+  return texts(split_at(interpreter, self, mark.text, limit, from_right), interpreter);
 }
 
 bool has_affix(const MarkedText& self, const Value& affix, bool front, std::string_view name) {
@@ -171,7 +169,7 @@ Value call_text_method(Interpreter& interpreter, const MarkedText& self, std::st
   }
   if (name == "splitlines") {
     arguments.allow(name, {"keepends"});
-    return texts(split_lines(self, arguments.truth(0, "keepends", false)), interpreter);
+    return texts(split_lines(interpreter, self, arguments.truth(0, "keepends", false)), interpreter);
   }
   arguments.allow(name, {});
   if (name == "upper") return interpreter.make_text(change_case(self, LetterCase::upper));

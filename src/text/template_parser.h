@@ -29,8 +29,8 @@ class ExpressionParser {
   }
   bool at_op(std::string_view op) const { return at(Token::Kind::op, op); }
   bool at_word(std::string_view word) const { return at(Token::Kind::name, word); }
-  bool skip_op(std::string_view op);
-  bool skip_word(std::string_view word);
+  bool skip_op(std::string_view op) { return at_op(op) && (take(), true); }
+  bool skip_word(std::string_view word) { return at_word(word) && (take(), true); }
   void expect_op(std::string_view op);
   std::string expect_name();
 

@@ -79,8 +79,12 @@ void Interpreter::charge(size_t steps) {
   budgets_.steps -= static_cast<int64_t>(steps);
 }
 
-void Interpreter::charge_text(size_t bytes) {
+void Interpreter::check_length(size_t bytes) const {
   if (bytes > budgets_.text_bytes) throw ValueError{"the template makes too long a text"};
+}
+
+void Interpreter::charge_text(size_t bytes) {
+  check_length(bytes);
   if (bytes > budgets_.total_bytes) throw ValueError{"the template makes too much text"};
   budgets_.total_bytes -= bytes;
 }
@@ -107,8 +111,7 @@ void Interpreter::set(std::string_view name, Value value) {
 
 void Interpreter::output(const Value& value) {
   const MarkedText text = print(value);
-  if (out_->size() + text.size() > budgets_.text_bytes)
-    throw ValueError{"the template makes too long a text"};
+  check_length(out_->size() + text.size());
   out_->append(text);
 }
 
@@ -160,8 +163,7 @@ Interpreter::Flow Interpreter::run(const Statement& s) {
   switch (s.kind) {
     case Statement::Kind::data:
       charge_text(s.text.size());
-      if (out_->size() + s.text.size() > budgets_.text_bytes)
-        throw ValueError{"the template makes too long a text"};
+      check_length(out_->size() + s.text.size());
       out_->append(s.text);
       break;
     case Statement::Kind::output:

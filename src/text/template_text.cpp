@@ -31,8 +31,8 @@ Character character_before(const MarkedText& text, size_t end) {
 
 }  // namespace
 
-std::vector<MarkedText> split_at(const MarkedText& text, std::string_view separator, int64_t limit,
-                                 bool from_right) {
+std::vector<MarkedText> split_at(Interpreter& interpreter, const MarkedText& text, std::string_view separator,
+                                 int64_t limit, bool from_right) {
   std::vector<MarkedText> parts;
   if (from_right) {
     size_t end = text.size();
@@ -40,10 +40,10 @@ std::vector<MarkedText> split_at(const MarkedText& text, std::string_view separa
       const size_t found =
           end < separator.size() ? std::string::npos : text.text.rfind(separator, end - separator.size());
       if (found == std::string::npos) break;
-      parts.push_back(cut(text, found + separator.size(), end));
+      interpreter.charge(1), parts.push_back(cut(text, found + separator.size(), end));
       end = found;
     }
-    parts.push_back(cut(text, 0, end));
+    interpreter.charge(1), parts.push_back(cut(text, 0, end));
     std::reverse(parts.begin(), parts.end());
     return parts;
   }
@@ -51,14 +51,15 @@ std::vector<MarkedText> split_at(const MarkedText& text, std::string_view separa
   while (limit < 0 || static_cast<int64_t>(parts.size()) < limit) {
     const size_t found = text.text.find(separator, begin);
     if (found == std::string::npos) break;
-    parts.push_back(cut(text, begin, found));
+    interpreter.charge(1), parts.push_back(cut(text, begin, found));
     begin = found + separator.size();
   }
-  parts.push_back(cut(text, begin, text.size()));
+  interpreter.charge(1), parts.push_back(cut(text, begin, text.size()));
   return parts;
 }
 
-std::vector<MarkedText> split_at_space(const MarkedText& text, int64_t limit, bool from_right) {
+std::vector<MarkedText> split_at_space(Interpreter& interpreter, const MarkedText& text, int64_t limit,
+                                       bool from_right) {
   std::vector<MarkedText> words;
   if (from_right) {
     size_t end = strip_text(text, nullptr, false, true).size();
@@ -66,12 +67,13 @@ std::vector<MarkedText> split_at_space(const MarkedText& text, int64_t limit, bo
       size_t begin = end;
       while (begin > 0 && !is_python_space(character_before(text, begin).code_point))
         begin = character_before(text, begin).begin;
-      words.push_back(cut(text, begin, end));
+      interpreter.charge(1), words.push_back(cut(text, begin, end));
       end = begin;
       while (end > 0 && is_python_space(character_before(text, end).code_point))
         end = character_before(text, end).begin;
     }
-    if (end > 0) words.push_back(strip_text(cut(text, 0, end), nullptr, true, false));
+    if (strip_text(cut(text, 0, end), nullptr, true, true).size() > 0)
+      interpreter.charge(1), words.push_back(cut(text, 0, end));
     std::reverse(words.begin(), words.end());
     return words;
   }
@@ -82,18 +84,17 @@ std::vector<MarkedText> split_at_space(const MarkedText& text, int64_t limit, bo
     if (begin == text.size()) return words;
     size_t end = begin;
     if (limit >= 0 && static_cast<int64_t>(words.size()) >= limit) {
-      end = strip_text(text, nullptr, false, true).size();
-      words.push_back(cut(text, begin, end));
+      interpreter.charge(1), words.push_back(cut(text, begin, text.size()));
       return words;
     }
     while (end < text.size() && !is_python_space(character_at(text, end).code_point))
       end = character_at(text, end).end;
-    words.push_back(cut(text, begin, end));
+    interpreter.charge(1), words.push_back(cut(text, begin, end));
     begin = end;
   }
 }
 
-std::vector<MarkedText> split_lines(const MarkedText& text, bool keep_ends) {
+std::vector<MarkedText> split_lines(Interpreter& interpreter, const MarkedText& text, bool keep_ends) {
   std::vector<MarkedText> lines;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
@@ -104,12 +105,12 @@ std::vector<MarkedText> split_lines(const MarkedText& text, bool keep_ends) {
     size_t next = c.end;
     if (ends) {
       if (c.code_point == '\r' && next < text.size() && text.text[next] == '\n') ++next;
-      lines.push_back(cut(text, begin, keep_ends ? next : i));
+      interpreter.charge(1), lines.push_back(cut(text, begin, keep_ends ? next : i));
       begin = next;
     }
     i = next;
   }
-  if (begin < text.size()) lines.push_back(cut(text, begin, text.size()));
+  if (begin < text.size()) interpreter.charge(1), lines.push_back(cut(text, begin, text.size()));
   return lines;
 }
 
@@ -132,6 +133,7 @@ MarkedText replace_text(Interpreter& interpreter, const MarkedText& text, const 
   const auto insert = [&] {
     interpreter.charge(1);
     interpreter.charge_text(to.size());
+    interpreter.check_length(out.size() + to.size());
     out.append(to);
   };
   for (int64_t count = 0; limit < 0 || count < limit; ++count) {
@@ -162,6 +164,7 @@ MarkedText join_texts(Interpreter& interpreter, const Values& items, const Marke
       out.append(separator);
     }
     out.append(interpreter.print(items[i]));
+    interpreter.check_length(out.size());
   }
   interpreter.charge_text(out.size());
   return out;

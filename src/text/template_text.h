@@ -14,11 +14,12 @@ namespace indexshare::chat {
 bool is_python_space(char32_t c);
 
 /// At most `limit` cuts, counted from the right if `from_right`; -1 for no limit. `separator` is not empty.
-std::vector<MarkedText> split_at(const MarkedText& text, std::string_view separator, int64_t limit,
-                                 bool from_right);
+std::vector<MarkedText> split_at(Interpreter& interpreter, const MarkedText& text, std::string_view separator,
+                                 int64_t limit, bool from_right);
 /// At runs of white space; no empty parts.
-std::vector<MarkedText> split_at_space(const MarkedText& text, int64_t limit, bool from_right);
-std::vector<MarkedText> split_lines(const MarkedText& text, bool keep_ends);
+std::vector<MarkedText> split_at_space(Interpreter& interpreter, const MarkedText& text, int64_t limit,
+                                       bool from_right);
+std::vector<MarkedText> split_lines(Interpreter& interpreter, const MarkedText& text, bool keep_ends);
 /// Without the characters of `set` at its ends; without white space where `set` is null.
 MarkedText strip_text(const MarkedText& text, const std::string_view* set, bool front, bool back);
 /// At most `limit` replacements, -1 for all.

@@ -9,7 +9,7 @@ namespace indexshare {
 
 namespace {
 
-constexpr JsonLimits kTokenizerLimits{.max_bytes = 100'000'000, .max_depth = 64, .max_values = 3'000'000};
+constexpr JsonLimits kTokenizerLimits{.max_bytes = 100'000'000, .max_depth = 64, .max_values = 2'000'000};
 
 // Words longer than a 32-bit index can count do not occur in any text this may be asked to encode.
 constexpr size_t kMaxTextBytes = size_t{1} << 30;
