@@ -136,8 +136,8 @@ struct AddArgs {
 
 /// DeepSeek-V3's sigmoid router without auxiliary loss. choice = sigmoid(logits) + bias; groups ranked by the
 /// sum of their two largest choices, others excluded; experts by (choice descending, index ascending);
-/// weights = sigmoid / (sum + 1e-20) * scale (without the division where !normalize). Experts are emitted in
-/// ascending index.
+/// weights = sigmoid / (sum + 1e-20) * scale (without the division where !normalize). Groups too are taken by
+/// (rank descending, index ascending). Experts are emitted in ascending index.
 struct RouteArgs {
   const float* logits = nullptr;  // [num_rows, num_experts]
   const float* bias = nullptr;    // [num_experts]
@@ -175,11 +175,12 @@ struct WriteCacheArgs {
 /// The lightning indexer's scores and the choice, fused; never holds queries x context scores.
 ///   score(t, s) = sum_h head_weights[t, h] * relu(queries[t, h] . key[s])   for s <= t, h ascending
 /// Chooses the min(topk, t+1) largest by (score descending, position ascending), joined with the fixed
-/// pattern, emitted in ascending position, -1 padded. -0 equals +0. Rows with at most topk visible positions
-/// and no need to choose are filled without scoring. A row with a NaN score gets count -1 and no positions.
+/// pattern (which counts strided positions inside the window against its cap), emitted in ascending position,
+/// -1 padded. -0 equals +0. Rows with at most topk visible positions are filled without scoring. A scored row
+/// with a NaN at any visible position, relu(NaN) being NaN, gets count -1 and no positions.
 struct IndexSelectArgs {
   const float* queries = nullptr;       // [num_rows, num_heads, head_dim]; unused where topk == 0
-  const float* head_weights = nullptr;  // [num_rows, num_heads], all constant factors included
+  const float* head_weights = nullptr;  // [num_rows, num_heads]
   CachePages keys = {};                 // row_dim = head_dim; the rows' own keys are already written
   std::span<const SequenceRows> sequences = {};
   int64_t num_rows = 0, num_heads = 0, head_dim = 0, topk = 0;
@@ -189,7 +190,8 @@ struct IndexSelectArgs {
   int32_t* counts = nullptr;     // [num_rows]
 };
 
-/// Logical positions to physical slots (page * page_size + offset), -1 stays; once a share group.
+/// Logical positions to physical slots (page * page_size + offset), -1 from counts[row] on; once a share
+/// group.
 struct TranslateArgs {
   const int32_t* positions = nullptr;  // [num_rows, width]
   const int32_t* counts = nullptr;     // [num_rows]
@@ -201,7 +203,7 @@ struct TranslateArgs {
 /// Absorbed MLA over the selection: logit(t, h, s) = (query_latent . latent[s] + query_rope . rope[s]) *
 /// scale, one softmax over the selected s, output = sum of weight * latent[s]. slots == nullptr: over all s
 /// <= t. Both walk positions in ascending order, so that a selection of everything equals dense attention bit
-/// for bit.
+/// for bit. An empty selection gives zeros.
 struct SparseAttentionArgs {
   const float* query_latent = nullptr;  // [num_rows, num_heads, latent_dim]
   const float* query_rope =
@@ -245,7 +247,7 @@ class Backend {
   virtual void sparse_attention(const SparseAttentionArgs& args) = 0;
 };
 
-/// The largest set index_select can emit for queries at positions < max_positions.
+/// An upper bound of the sets index_select emits for queries at positions < max_positions.
 int64_t selection_width(const FixedPattern& pattern, int64_t topk, int64_t max_positions);
 
 /// @param name "reference" | "cpu" | "cuda"; @param threads 0 = what the process may use.
