@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, GlmMoeDsaForCausalLM
+
 from export import export
 from import_checkpoint import import_checkpoint
 from long_context import LongContext
 from model import Model
 from shape import SMOKE_SHAPE
 from tokenizer import train_tokenizer
-from transformers import AutoConfig, GlmMoeDsaForCausalLM
 
 TOLERANCE = 1e-4  # of the largest logit of the row
 
@@ -63,7 +64,9 @@ def compare(folder: Path) -> float:
         for name, logits in ours.items():
             error = (logits - reference).abs().amax(-1) / reference.abs().amax(-1)
             over = int((error > TOLERANCE).sum())
-            print(f"  {name}: worst {error.max():.2e}, median {error.median():.2e}, {over} rows over")
+            print(
+                f"  {name}: worst {error.max():.2e}, median {error.median():.2e}, {over} rows over"
+            )
             worst = max(worst, error.max().item())
     return worst
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+
 from checkpoint import load_weights
 from long_context import LAST, RANDOM, LongContext
 from model import Model
-from rows import Corpus, RowMaker, RowMix
+from rows import Corpus, RowMaker
 
 FACTS_PER_TEXT = 6
 FIRST_SEED = 7000

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training weights to a Hugging Face checkpoint in GLM-5.2's format (bf16, two shards).
 
-    python export.py --weights WEIGHTS.pt --data DATA --out ../models/indexshare-tiny
+python export.py --weights WEIGHTS.pt --data DATA --out ../models/indexshare-tiny
 """
 
 import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
 from checkpoint import load_weights
 from layers import MoeFfn
 from model import Model
-from safetensors.torch import save_file
 from shape import to_config_json
 from tokenizer import special_ids, write_json, write_tokenizer_files
-from tokenizers import Tokenizer
-from torch import Tensor
 
 NUM_SHARDS = 2
 
@@ -57,7 +58,10 @@ def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
 
 def ffn_tensors(at: str, ffn) -> dict[str, Tensor]:
     if not isinstance(ffn, MoeFfn):
-        return {f"{at}{name}.weight": getattr(ffn, name) for name in ("gate_proj", "up_proj", "down_proj")}
+        return {
+            f"{at}{name}.weight": getattr(ffn, name)
+            for name in ("gate_proj", "up_proj", "down_proj")
+        }
     tensors = {at + "gate.weight": ffn.router, at + "gate.e_score_correction_bias": ffn.router_bias}
     width, num_experts = ffn.shape.expert_width, ffn.shape.num_experts
     for e in range(num_experts + 1):

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+
 from export import checkpoint_tensors
 from model import Model
-from safetensors.torch import load_file
 from shape import Shape
 
 
@@ -53,4 +54,3 @@ def import_checkpoint(folder: Path) -> Model:
     for name, tensor in stored.items():
         views[name].copy_(tensor)
     return model
-

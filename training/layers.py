@@ -8,8 +8,9 @@ weight of the expert they belong to (zero when the expert is not chosen): exact,
 
 import torch
 import torch.nn.functional as F
-from shape import Shape
 from torch import Tensor, nn
+
+from shape import Shape
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -106,7 +107,9 @@ class DenseFfn(nn.Module):
         self.down_proj = matrix(shape.hidden_size, shape.dense_width, scale=0.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        return F.linear(F.silu(F.linear(x, self.gate_proj)) * F.linear(x, self.up_proj), self.down_proj), None
+        return F.linear(
+            F.silu(F.linear(x, self.gate_proj)) * F.linear(x, self.up_proj), self.down_proj
+        ), None
 
 
 class MoeFfn(nn.Module):
@@ -135,7 +138,9 @@ class MoeFfn(nn.Module):
         weight = self.routing(x)
         hidden = F.silu(F.linear(x, self.gate_proj)) * F.linear(x, self.up_proj)
         scale = F.pad(weight, (0, 1), value=1.0).to(hidden.dtype)
-        hidden = (hidden.unflatten(-1, (-1, self.shape.expert_width)) * scale[..., None]).flatten(-2)
+        hidden = (hidden.unflatten(-1, (-1, self.shape.expert_width)) * scale[..., None]).flatten(
+            -2
+        )
         return F.linear(hidden, self.down_proj), (weight > 0).float().mean(0)
 
 

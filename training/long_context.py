@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from layers import Layer, rms_norm, rotary_angles
 from model import Model
 from selection import index_scores
-from torch import Tensor
 
 LAST, RANDOM = "last", "random"
 
@@ -104,7 +105,13 @@ class LongContext:
         return (draw * (query + 1)).long()
 
     def attend(
-        self, layer: Layer, q: Tensor, latents: Tensor, rope_keys: Tensor, chosen: Tensor, start: int
+        self,
+        layer: Layer,
+        q: Tensor,
+        latents: Tensor,
+        rope_keys: Tensor,
+        chosen: Tensor,
+        start: int,
     ) -> Tensor:
         """Absorbed MLA over gathered rows -> [n, heads * value_dim]."""
         shape = self.shape

@@ -3,13 +3,14 @@
 
 from dataclasses import dataclass
 
-import attention
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import attention
 from layers import Layer, rms_norm, rotary_angles
 from selection import add_known_sentence, attention_at_rows, index_loss, select_mask
 from shape import Shape
-from torch import Tensor, nn
 
 WINDOW = 128  # what shared layers see before they are given a selection
 

@@ -2,9 +2,10 @@
 """Muon for the matrices inside the layers, AdamW for everything else, behind one step()."""
 
 import torch
+from torch import Tensor
+
 from layers import MoeFfn
 from model import Model
-from torch import Tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
@@ -32,11 +33,10 @@ class Muon:
         for layer in model.layers:
             for name, parameter in layer.named_parameters():
                 if is_muon_matrix(name):
-                    split = layer.ffn.shape.num_experts + 1 if is_expert(layer, name) else 1
+                    count = layer.ffn.shape.num_experts + 1 if is_expert(layer, name) else 1
                     axis = 1 if name.endswith("down_proj") else 0
-                    view = lambda x, split=split, axis=axis: torch.stack(x.chunk(split, axis))
-                    key = tuple(view(parameter.detach()).shape[1:])
-                    self.groups.setdefault(key, []).append((parameter, view, axis))
+                    shape = tuple(split(parameter.detach(), count, axis).shape[1:])
+                    self.groups.setdefault(shape, []).append((parameter, count, axis))
         self.state = {p: torch.zeros_like(p) for g in self.groups.values() for p, _, _ in g}
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ class Muon:
             states = [self.state[parameter] for parameter, _, _ in members]
             torch._foreach_lerp_(states, gradients, 1 - self.momentum)
             updates = torch._foreach_lerp(gradients, states, self.momentum)
-            stacked = [view(u) for u, (_, view, _) in zip(updates, members, strict=True)]
+            stacked = [split(u, n, axis) for u, (_, n, axis) in zip(updates, members, strict=True)]
             step = orthogonalise(torch.cat(stacked))
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
             offset = 0
@@ -58,6 +58,11 @@ class Muon:
                 offset += len(matrices)
                 update = torch.cat(list(part), axis).to(parameter.dtype)
                 parameter.mul_(1 - rate * self.weight_decay).add_(update, alpha=-scale)
+
+
+def split(x: Tensor, count: int, axis: int) -> Tensor:
+    """[rows, columns] -> [count, ...]: the experts' matrices, or the one matrix."""
+    return torch.stack(x.chunk(count, axis))
 
 
 def is_muon_matrix(name: str) -> bool:

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+
 from facts import HELD_OUT_WORDS
 from tokenizer import train_tokenizer
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from facts import Fact, FactMaker
 from tokenizers import Tokenizer
+
+from facts import Fact, FactMaker
 
 IGNORED, TEXT, ANSWER = 0, 1, 2
 
@@ -47,7 +48,9 @@ class Corpus:
         vocabulary = self.tokenizer.get_vocab_size()
         texts = [self.tokenizer.decode([i]) for i in range(vocabulary)]
         self.ends_line = np.array([text.endswith("\n") for text in texts])
-        self.ends_sentence = np.array([text.rstrip(" ").endswith((".", "?", "!")) for text in texts])
+        self.ends_sentence = np.array(
+            [text.rstrip(" ").endswith((".", "?", "!")) for text in texts]
+        )
         self.num_ordinary = self.ids["<|endoftext|>"]
 
     def encode(self, text: str) -> list[int]:

@@ -129,7 +129,9 @@ def to_config_json(shape: Shape, special_ids: dict[str, int]) -> dict:
         ],
         "index_share_for_mtp_iteration": True,
         "bos_token_id": None,
-        "eos_token_id": [special_ids[name] for name in ("<|endoftext|>", "<|user|>", "<|observation|>")],
+        "eos_token_id": [
+            special_ids[name] for name in ("<|endoftext|>", "<|user|>", "<|observation|>")
+        ],
         "pad_token_id": special_ids["<|endoftext|>"],
         "use_cache": True,
         "ep_size": 1,

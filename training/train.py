@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, IterableDataset
+
 from checkpoint import load_weights, save_weights
 from evaluate import table
 from model import Lesson, Model, token_losses
@@ -25,7 +27,6 @@ from muon import Optimizer
 from prepare_data import prepare
 from rows import ANSWER, TEXT, Corpus, RowMaker, RowMix
 from shape import SMOKE_SHAPE, Shape
-from torch.utils.data import DataLoader, IterableDataset
 
 SEED = 20261121
 CHECK_EVERY_SECONDS = 30
@@ -39,6 +40,7 @@ class Phase:
     rates: tuple[float, float]  # share of the peak rates at start and end
     turns: list[tuple[RowMix, str | None]]  # rows and plan of each step, taken in turn; see Model
     lesson: bool = False
+    source_weight: float = 0.5  # of the loss of full layers' indexers
     evaluate: bool = False  # measure recall at all lengths when it ends
     max_steps: int = 10**9
 
@@ -74,11 +76,10 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
             (0.15, 0.02),
             [(short, shared), (short, every), (short, None)],
             lesson=True,
-            evaluate=True,
         ),
         Phase(
             "mixed",
-            210,
+            263,
             (0.3, 0.02),
             [
                 (long, None),
@@ -88,6 +89,7 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
                 (rows_of(8192, max_facts=48, lesson_rows=128), shared),
             ],
             lesson=True,
+            source_weight=1.0,
             evaluate=True,
         ),
     ]
@@ -157,21 +159,19 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu)
 
-    def step(self, batch: dict, with_lesson: bool, plan: str | None, factor: float) -> dict:
+    def step(self, batch: dict, phase: Phase, plan: str | None, factor: float) -> dict:
         model = self.model
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:].flatten()
-        lesson = make_lesson(batch) if with_lesson else None
+        lesson = make_lesson(batch) if phase.lesson else None
         with self.autocast():
-            out = model(
-                inputs, batch["positions"], plan, lesson, sentence_from=self.sentence_from
-            )
+            out = model(inputs, batch["positions"], plan, lesson, sentence_from=self.sentence_from)
             losses = self.losses(out.hidden, model.head, targets)
         kinds = batch["kinds"].flatten()
         text = (losses * (kinds == TEXT)).sum() / (kinds == TEXT).sum().clamp(min=1)
         answer = (losses * (kinds == ANSWER)).sum() / (kinds == ANSWER).sum().clamp(min=1)
         loss = text + answer
         if lesson is not None:
-            loss = loss + out.source_loss + 0.25 * out.own_loss
+            loss = loss + phase.source_weight * out.source_loss + 0.25 * out.own_loss
         loss.backward()
         self.optimizer.step(factor)
         model.balance_experts(1e-3 * factor)
@@ -212,7 +212,7 @@ class Trainer:
             if self.tokens_seen < 20 * TOKENS_PER_STEP:
                 factor *= (self.tokens_seen / TOKENS_PER_STEP + 1) / 20
             batch = to_device(next(loaders[mix.length]), self.device)
-            sums = self.step(batch, phase.lesson, plan, factor)
+            sums = self.step(batch, phase, plan, factor)
             steps += 1
             if step % 51 == 0:
                 numbers = {name: round(value.item(), 3) for name, value in sums.items()}
@@ -244,7 +244,9 @@ class Trainer:
             out = model(inputs, batch["positions"], plan, keep_masks=True)
             logits = model.logits(out.hidden)
         wrong = (logits.argmax(-1).view_as(targets) != targets).cpu().numpy()
-        losses = torch.nn.functional.cross_entropy(logits.float(), targets.flatten(), reduction="none")
+        losses = torch.nn.functional.cross_entropy(
+            logits.float(), targets.flatten(), reduction="none"
+        )
         kinds = batch["kinds"]
         right, asked = count_answers(wrong, kinds.cpu().numpy())
         result = {
@@ -261,10 +263,11 @@ def count_answers(wrong: np.ndarray, kinds: np.ndarray) -> tuple[int, int]:
     """Answers (runs of ANSWER targets) without a wrong token."""
     right = asked = 0
     for row_wrong, row_kinds in zip(wrong, kinds, strict=True):
-        for is_answer, run in itertools.groupby(range(len(row_kinds)), lambda t: row_kinds[t] == ANSWER):
+        runs = itertools.groupby(zip(row_kinds == ANSWER, row_wrong, strict=True), lambda t: t[0])
+        for is_answer, run in runs:
             if is_answer:
                 asked += 1
-                right += not row_wrong[list(run)].any()
+                right += not any(token_wrong for _, token_wrong in run)
     return right, asked
 
 
@@ -288,7 +291,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--final-lengths", default="2048,8192,32768,65536")
     parser.add_argument("--final-questions", type=int, default=48)
-    parser.add_argument("--smoke", action="store_true", help="a minute on a CPU, own sources as text")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a minute on a CPU, own sources as text"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
