@@ -18,7 +18,8 @@ std::filesystem::path resolve_model(const std::string& model);
 
 class Checkpoint {
  public:
-  /// Maps model.safetensors, or the shards that model.safetensors.index.json lists, and validates every header.
+  /// Maps model.safetensors, or the shards that model.safetensors.index.json lists, and validates every
+  /// header.
   /// @throws Error{unsupported} naming file and field, Error{not_found} for a missing file.
   static Checkpoint open(const std::filesystem::path& directory);
   Checkpoint(Checkpoint&&) noexcept;
@@ -26,8 +27,9 @@ class Checkpoint {
   ~Checkpoint();
 
   const TensorView* find(const std::string& name) const;  // nullptr where there is none
-  const TensorView& get(const std::string& name) const;   // @throws Error{unsupported} naming tensor and directory
-  const std::vector<TensorView>& tensors() const;         // all, in file order
+  const TensorView& get(
+      const std::string& name) const;              // @throws Error{unsupported} naming tensor and directory
+  const std::vector<TensorView>& tensors() const;  // all, in file order
   size_t total_bytes() const;
   const std::filesystem::path& directory() const;
 
