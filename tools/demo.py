@@ -112,11 +112,10 @@ def own_documents(reader, limit):
     once = "".join(parts)
     repeats = limit / max(reader.count(once), 1)
     text, count = reader.cut(once * (int(repeats * 1.02) + 1), limit)
-    return Text(
-        text,
-        count,
-        f"{len(present)} of the project's own documents and sources, repeated {repeats:.1f} times",
-    )
+    documents = f"{len(present)} of the project's own documents and sources"
+    if repeats < 1:
+        return Text(text, count, f"the beginning of {documents}")
+    return Text(text, count, f"{documents}, repeated {repeats:.1f} times")
 
 
 def file_text(path, reader, limit):
