@@ -5,67 +5,17 @@
 import json
 import unittest
 
-from program import ProgramTest
+from program import ROOT, ProgramTest
 
-# GLM-5.2's shapes.
-CONFIG = {
-    "architectures": ["GlmMoeDsaForCausalLM"],
-    "model_type": "glm_moe_dsa",
-    "vocab_size": 154880,
-    "hidden_size": 6144,
-    "intermediate_size": 12288,
-    "moe_intermediate_size": 2048,
-    "num_hidden_layers": 78,
-    "num_nextn_predict_layers": 1,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 64,
-    "q_lora_rank": 2048,
-    "kv_lora_rank": 512,
-    "qk_nope_head_dim": 192,
-    "qk_rope_head_dim": 64,
-    "qk_head_dim": 256,
-    "v_head_dim": 256,
-    "attention_bias": False,
-    "n_routed_experts": 256,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 8,
-    "first_k_dense_replace": 3,
-    "moe_layer_freq": 1,
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "norm_topk_prob": True,
-    "routed_scaling_factor": 2.5,
-    "n_group": 1,
-    "topk_group": 1,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "silu",
-    "rope_parameters": {"rope_theta": 8000000, "rope_type": "default"},
-    "rope_interleave": True,
-    "max_position_embeddings": 1048576,
-    "tie_word_embeddings": False,
-    "index_n_heads": 32,
-    "index_head_dim": 128,
-    "index_topk": 2048,
-    "indexer_rope_interleave": True,
-    "index_topk_freq": 4,
-    "index_skip_topk_offset": 3,
-    "eos_token_id": [154820, 154827, 154829],
-    "dtype": "bfloat16",
-}
+CONFIG = ROOT / "tests" / "fixtures" / "configs" / "glm-5.2.json"
 FULL_LAYERS = [0, 1, *range(2, 78, 4)]
 
 
 class Inspect(ProgramTest):
     checkpoint = False
 
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.config = cls.folder / "config.json"
-        cls.config.write_text(json.dumps(CONFIG))
-
     def inspect(self, *arguments):
-        return self.run_json("inspect", self.config, *arguments)
+        return self.run_json("inspect", CONFIG, *arguments)
 
     def test_the_share_plan(self):
         result = self.inspect()
@@ -100,7 +50,7 @@ class Inspect(ProgramTest):
         self.assertEqual(result["full_layers"], [0])
 
     def test_a_table_for_people(self):
-        said = self.run_program("inspect", self.config, "--context", "1048576").stdout
+        said = self.run_program("inspect", CONFIG, "--context", "1048576").stdout
         for word in (
             "glm_moe_dsa",
             "21 full layers",
@@ -113,7 +63,7 @@ class Inspect(ProgramTest):
             self.assertIn(word, said)
 
     def test_a_context_beyond_all_bounds(self):
-        self.assert_error("--context", "inspect", self.config, "--context", 1 << 31)
+        self.assert_error("--context", "inspect", CONFIG, "--context", 1 << 31)
 
 
 if __name__ == "__main__":
