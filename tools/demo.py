@@ -36,7 +36,6 @@ CONTRIBUTING.md
 docs/architecture.md
 docs/index_sharing.md
 docs/decisions.md
-docs/benchmarks.md
 include/indexshare/engine.h
 include/indexshare/options.h
 include/indexshare/tokenizer.h
@@ -44,7 +43,9 @@ src/model/share_plan.cpp
 src/model/model.cpp
 src/model/indexer.cpp
 src/model/attention.cpp
-src/engine/engine.cpp
+src/engine/load.cpp
+src/engine/requests.cpp
+src/engine/sequences.cpp
 src/engine/scheduler.cpp
 src/engine/sampler.cpp
 src/backend/backend.h
@@ -102,17 +103,14 @@ class Reader:
 
 def own_documents(reader, limit):
     """The project's documents, tagged, again and again until `limit` tokens are full."""
-    present = [name for name in DOCUMENTS if (ROOT / name).is_file()]
-    if not present:
-        raise DemoError("none of the project's documents is here to read")
     parts = [
         f"===== {name} =====\n{(ROOT / name).read_text(encoding='utf-8').rstrip()}\n\n"
-        for name in present
+        for name in DOCUMENTS
     ]
     once = "".join(parts)
     repeats = limit / max(reader.count(once), 1)
     text, count = reader.cut(once * (int(repeats * 1.02) + 1), limit)
-    documents = f"{len(present)} of the project's own documents and sources"
+    documents = f"{len(DOCUMENTS)} of the project's own documents and sources"
     if repeats < 1:
         return Text(text, count, f"the beginning of {documents}")
     return Text(text, count, f"{documents}, repeated {repeats:.1f} times")
@@ -253,7 +251,7 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except DemoError as error:
+    except (DemoError, OSError) as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
