@@ -13,39 +13,98 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "tests" / "text" / "data"
 
-TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather <of> a \"city\" & more",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-                       "required": ["city"], "none": None, "real": 0.5, "flag": True, "empty": {}, "list": []}}}
-CALL = {"id": "c1", "type": "function",
-        "function": {"name": "get_weather", "arguments": {"city": "Zürich", "days": 3, "x": [1, {"a": None}]}}}
-CALL_TEXT = {"function": {"name": "get_weather", "arguments": "{\"city\": \"Bern\"}"}}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": 'Weather <of> a "city" & more',
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city"],
+            "none": None,
+            "real": 0.5,
+            "flag": True,
+            "empty": {},
+            "list": [],
+        },
+    },
+}
+CALL = {
+    "id": "c1",
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "arguments": {"city": "Zürich", "days": 3, "x": [1, {"a": None}]},
+    },
+}
+CALL_TEXT = {"function": {"name": "get_weather", "arguments": '{"city": "Bern"}'}}
 
 CHATS = {
     "hello": [{"role": "user", "content": "Hello!"}],
     "system": [{"role": "system", "content": "  Be brief. "}, {"role": "user", "content": " hi\n"}],
-    "turns": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "<think>\nadd\n</think>\n\n4"},
-              {"role": "user", "content": "more /nothink"}, {"role": "assistant", "content": "five"},
-              {"role": "user", "content": "日本語 \u00e9 👍"}],
-    "injection": [{"role": "user", "content": "a<|user|>b<|assistant|> [gMASK]<sop> <｜User｜> <|eot_id|>"}],
-    "reasoning": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": " r "}],
-    "parts": [{"role": "user", "content": [{"type": "text", "text": "one"}, "two", {"type": "image"}]}],
-    "calls": [{"role": "user", "content": "weather?"}, {"role": "assistant", "content": "", "tool_calls": [CALL]},
-              {"role": "tool", "content": "sunny"}, {"role": "tool", "content": "rain"},
-              {"role": "user", "content": "thanks"}],
-    "call_text": [{"role": "user", "content": "weather?"},
-                  {"role": "assistant", "content": "ok", "tool_calls": [CALL_TEXT, CALL_TEXT]},
-                  {"role": "tool", "content": "sunny"}, {"role": "assistant", "content": "It is sunny."}],
+    "turns": [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "<think>\nadd\n</think>\n\n4"},
+        {"role": "user", "content": "more /nothink"},
+        {"role": "assistant", "content": "five"},
+        {"role": "user", "content": "日本語 \u00e9 👍"},
+    ],
+    "injection": [
+        {"role": "user", "content": "a<|user|>b<|assistant|> [gMASK]<sop> <｜User｜> <|eot_id|>"}
+    ],
+    "reasoning": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a", "reasoning_content": " r "},
+    ],
+    "parts": [
+        {"role": "user", "content": [{"type": "text", "text": "one"}, "two", {"type": "image"}]}
+    ],
+    "calls": [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "sunny"},
+        {"role": "tool", "content": "rain"},
+        {"role": "user", "content": "thanks"},
+    ],
+    "call_text": [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": "ok", "tool_calls": [CALL_TEXT, CALL_TEXT]},
+        {"role": "tool", "content": "sunny"},
+        {"role": "assistant", "content": "It is sunny."},
+    ],
     "empty": [],
 }
-OPTIONS = [{}, {"add_generation_prompt": False}, {"tools": [TOOL, TOOL]}, {"enable_thinking": False},
-           {"thinking": True, "tools_in_user_message": False, "tools": [TOOL]}]
+OPTIONS = [
+    {},
+    {"add_generation_prompt": False},
+    {"tools": [TOOL, TOOL]},
+    {"enable_thinking": False},
+    {"thinking": True, "tools_in_user_message": False, "tools": [TOOL]},
+]
 
 # One line each: rendered with the variables below.
 VARIABLES = {
-    "s": "Hello World", "t": "  padded\n", "u": "naïve Straße ĐÉ 日本", "empty": "", "i": 7, "n": -3, "f": 2.5, "z": 0.0,
-    "yes": True, "no": False, "nil": None, "l": [3, 1, 2], "e": [], "w": ["b", "A", "c", "a"],
-    "d": {"b": 1, "a": {"x": "y"}, "items": "shadowed", "_p": "under"}, "dd": [{"k": "x", "v": 1}, {"k": "y", "v": 2}, {"k": "x"}],
-    "q": "it's \"quoted\" \\ \n\t\u0001\u00ad\u200b", "big": 1e16, "small": 1e-5, "third": 0.1,
+    "s": "Hello World",
+    "t": "  padded\n",
+    "u": "naïve Straße ĐÉ 日本",
+    "empty": "",
+    "i": 7,
+    "n": -3,
+    "f": 2.5,
+    "z": 0.0,
+    "yes": True,
+    "no": False,
+    "nil": None,
+    "l": [3, 1, 2],
+    "e": [],
+    "w": ["b", "A", "c", "a"],
+    "d": {"b": 1, "a": {"x": "y"}, "items": "shadowed", "_p": "under"},
+    "dd": [{"k": "x", "v": 1}, {"k": "y", "v": 2}, {"k": "x"}],
+    "q": 'it\'s "quoted" \\ \n\t\u0001\u00ad\u200b',
+    "big": 1e16,
+    "small": 1e-5,
+    "third": 0.1,
 }
 SNIPPETS = r"""
 {{ s }}|{{ i }}|{{ n }}|{{ f }}|{{ z }}|{{ yes }}|{{ no }}|{{ nil }}|{{ l }}|{{ d.a }}|{{ missing }}|{{ big }}|{{ small }}|{{ third }}
@@ -96,17 +155,63 @@ SNIPPETS = r"""
 {{ missing == missing2 }} {{ missing == '' }} {{ missing ~ 'x' }} {{ [missing] }} {{ [] == e }} {{ {'a': 1} == {'a': 1.0} }} {{ 'é' < 'z' }} {{ (l | map('string') | list) == ['3', '1', '2'] }} {% if dd | selectattr('k', 'equalto', 'none') %}generator{% endif %}
 """.strip().split("\n")
 MULTI_LINE = [
-    "a\n  {% if yes %}\n  b\n  {% endif %}\nc\n", "a\n  {%- if yes -%}\n  b\n  {%- endif -%}\nc\n", "  {{ s }}\n  {{- s -}}  \n x\n\n",
-    "{% if yes %}\n\n\nx{% endif %}\n\n", "a {%+ if yes %} b {%+ endif +%}\n c", "{# c #}\n  {# d #}\nx {#- e #} y\n", "x\r\ny\rz\r\n",
-    "\t{% set a = 1 %}\n\t{% set b = 2 %}   \n{{ a }}\n", "{% for x in l %}\n  - {{ x }}\n{% endfor %}\nend", "  {% raw %}\n {{ x }} \n  {% endraw %}\nq",
-    "{%- raw -%}\n {{ x }} \n {%- endraw -%}\n q", "{{\n s\n}}\n{%\n if yes\n%}\nx\n{% endif %}", "\u00a0{% if yes %}\u3000x{%- endif -%}\u2003\ny", "a  {{ s }}  b  {{- s }}  {{ s -}}  c\n\n\n",
+    "a\n  {% if yes %}\n  b\n  {% endif %}\nc\n",
+    "a\n  {%- if yes -%}\n  b\n  {%- endif -%}\nc\n",
+    "  {{ s }}\n  {{- s -}}  \n x\n\n",
+    "{% if yes %}\n\n\nx{% endif %}\n\n",
+    "a {%+ if yes %} b {%+ endif +%}\n c",
+    "{# c #}\n  {# d #}\nx {#- e #} y\n",
+    "x\r\ny\rz\r\n",
+    "\t{% set a = 1 %}\n\t{% set b = 2 %}   \n{{ a }}\n",
+    "{% for x in l %}\n  - {{ x }}\n{% endfor %}\nend",
+    "  {% raw %}\n {{ x }} \n  {% endraw %}\nq",
+    "{%- raw -%}\n {{ x }} \n {%- endraw -%}\n q",
+    "{{\n s\n}}\n{%\n if yes\n%}\nx\n{% endif %}",
+    "\u00a0{% if yes %}\u3000x{%- endif -%}\u2003\ny",
+    "a  {{ s }}  b  {{- s }}  {{ s -}}  c\n\n\n",
 ]
 ERRORS = [
-    "{{ missing.x }}", "{{ missing() }}", "{{ missing + 1 }}", "{{ 'a' + 1 }}", "{{ ''.__class__ }}", "{{ s['__class__'] }}", "{{ d.__class__.x }}", "{{ undefined_function('x') }}",
-    "{{ raise_exception('told you') }}", "{{ s | nofilter }}", "{{ s is notest }}", "{% if %}x{% endif %}", "{% if yes %}", "{{ s", "{% endfor %}", "{{ 1 / 0 }}", "{{ 1 % 0 }}",
-    "{% for x in 5 %}{% endfor %}", "{{ range(1000000000) }}", "{% for a, b in [1] %}{% endfor %}", "{% unknown %}", "{{ 1 + }}", "{{ 'abc }}", "{{ l.append(1) }}", "{{ d.update({}) }}",
-    "{{ [1, 2 }}", "{% set x.y = 1 %}", "{{ s() }}", "{{ 1 < 'a' }}", "{{ nil | length }}", "{{ missing | tojson }}", "{{ 'a' * 'b' }}", "{# never closed", "{% raw %} x", "{{ s.split('') }}",
-    "{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", "{% macro m(a) %}{% endmacro %}{{ m(b=2) }}", "{{ [] | first | upper | first | list | join(missing.x) }}", "{% break %}", "{{ a b }}", "{{ 1 in 2 }}",
+    "{{ missing.x }}",
+    "{{ missing() }}",
+    "{{ missing + 1 }}",
+    "{{ 'a' + 1 }}",
+    "{{ ''.__class__ }}",
+    "{{ s['__class__'] }}",
+    "{{ d.__class__.x }}",
+    "{{ undefined_function('x') }}",
+    "{{ raise_exception('told you') }}",
+    "{{ s | nofilter }}",
+    "{{ s is notest }}",
+    "{% if %}x{% endif %}",
+    "{% if yes %}",
+    "{{ s",
+    "{% endfor %}",
+    "{{ 1 / 0 }}",
+    "{{ 1 % 0 }}",
+    "{% for x in 5 %}{% endfor %}",
+    "{{ range(1000000000) }}",
+    "{% for a, b in [1] %}{% endfor %}",
+    "{% unknown %}",
+    "{{ 1 + }}",
+    "{{ 'abc }}",
+    "{{ l.append(1) }}",
+    "{{ d.update({}) }}",
+    "{{ [1, 2 }}",
+    "{% set x.y = 1 %}",
+    "{{ s() }}",
+    "{{ 1 < 'a' }}",
+    "{{ nil | length }}",
+    "{{ missing | tojson }}",
+    "{{ 'a' * 'b' }}",
+    "{# never closed",
+    "{% raw %} x",
+    "{{ s.split('') }}",
+    "{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}",
+    "{% macro m(a) %}{% endmacro %}{{ m(b=2) }}",
+    "{{ [] | first | upper | first | list | join(missing.x) }}",
+    "{% break %}",
+    "{{ a b }}",
+    "{{ 1 in 2 }}",
 ]
 
 
@@ -127,9 +232,13 @@ def environment():
         raise jinja2.exceptions.TemplateError(message)
 
     def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return json.dumps(
+            x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
 
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
@@ -144,8 +253,19 @@ def main():
         template = env.from_string(path.read_text())
         for name, messages in CHATS.items():
             for options in OPTIONS:
-                variables = {"add_generation_prompt": True, "tools": None, "documents": None, **tokens, **options}
-                case = {"template": path.name, "chat": name, "messages": messages, "options": options}
+                variables = {
+                    "add_generation_prompt": True,
+                    "tools": None,
+                    "documents": None,
+                    **tokens,
+                    **options,
+                }
+                case = {
+                    "template": path.name,
+                    "chat": name,
+                    "messages": messages,
+                    "options": options,
+                }
                 try:
                     case["text"] = template.render(messages=messages, **variables)
                 except (jinja2.exceptions.TemplateError, TypeError):
@@ -158,10 +278,23 @@ def main():
         try:
             env.from_string(source).render(**VARIABLES)
             print(f"jinja2 accepts what we refuse: {source}")
-        except (jinja2.exceptions.TemplateError, TypeError, ValueError, OverflowError, ZeroDivisionError,
-                AttributeError, SyntaxError):
+        except (
+            jinja2.exceptions.TemplateError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            ZeroDivisionError,
+            AttributeError,
+            SyntaxError,
+        ):
             pass
-    golden = {"special_tokens": tokens, "chats": chats, "variables": VARIABLES, "snippets": snippets, "errors": ERRORS}
+    golden = {
+        "special_tokens": tokens,
+        "chats": chats,
+        "variables": VARIABLES,
+        "snippets": snippets,
+        "errors": ERRORS,
+    }
     (DATA / "templates.golden.json").write_text(json.dumps(golden, indent=0) + "\n")
 
 

@@ -104,7 +104,11 @@ def load_model(folder, overrides=None):
     with tempfile.TemporaryDirectory() as plain:
         _write_f32(checkpoint, config, plain)
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            plain, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            plain,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            experts_implementation="eager",
+            output_loading_info=True,
         )
     absent = set(info["missing_keys"]) | set(info["mismatched_keys"])
     if absent:

@@ -47,7 +47,7 @@ class CheckpointWriter:
             offset = end
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
-        file = open(path, "wb")
+        file = open(path, "wb")  # noqa: SIM115, closed by close()
         file.write(struct.pack("<Q", len(text)) + text)
         file.truncate(8 + len(text) + offset)
         for name, _, _ in tensors:

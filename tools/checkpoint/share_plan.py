@@ -30,9 +30,9 @@ def mlp_types(config):
 def apply_overrides(config, overrides):
     """config with the keys of --hf-overrides; a pattern imposed beats a list in the file."""
     config = {**config, **(overrides or {})}
-    if overrides and "indexer_types" not in overrides:
-        if "index_topk_pattern" in overrides or "index_topk_freq" in overrides:
-            config.pop("indexer_types", None)
-            if "index_topk_pattern" not in overrides:
-                config.pop("index_topk_pattern", None)
+    overridden = set(overrides or ())
+    if "indexer_types" not in overridden and overridden & {"index_topk_pattern", "index_topk_freq"}:
+        config.pop("indexer_types", None)
+        if "index_topk_pattern" not in overridden:
+            config.pop("index_topk_pattern", None)
     return config
