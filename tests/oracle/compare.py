@@ -23,7 +23,7 @@ from configurations import find
 from expected import ask_oracle, digest, load_golden
 from program import Program, ProgramError
 from random_configurations import random_configurations
-from scoring import BACKEND_TOLERANCE, MAX_NEAR_TIES, TOLERANCE, recall, row_errors, unexplained
+from scoring import BACKEND_TOLERANCE, TOLERANCE, recall, row_errors, unexplained
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
@@ -77,7 +77,7 @@ def compare(configuration, arguments, folder):
             raise ProgramError(
                 f"selections are {whole[1].shape}, expected {expected.selections.shape}"
             )
-        check_selections(report, whole[1], expected)
+        check_selections(report, whole[1], expected, configuration)
         if configuration.dtype == "f32":
             check_logits(report, ours, whole, expected)
         else:
@@ -90,11 +90,11 @@ def compare(configuration, arguments, folder):
     return report
 
 
-def check_selections(report, selections, expected):
+def check_selections(report, selections, expected, configuration):
     report.rows = expected.near_ties.size
     report.near_ties = int(expected.near_ties.sum())
     report.recall = recall(selections, expected.selections)
-    if report.near_ties > max(1, MAX_NEAR_TIES * report.rows):
+    if report.near_ties > configuration.max_near_ties * report.rows:
         report.failures.append("too many near ties to judge")
 
 

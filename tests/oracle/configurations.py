@@ -16,6 +16,7 @@ from checkpoint.inventory import Recipe
 from checkpoint.presets import TINY_DEEPSEEK, TINY_GLM
 from checkpoint.random_values import random_tokens
 from checkpoint.write import write_checkpoint
+from scoring import MAX_NEAR_TIES
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Configuration:
     all_indexers: bool = False
     recipe: Recipe = field(default_factory=Recipe)
     overrides: dict = None  # --hf-overrides
+    max_near_ties: float = MAX_NEAR_TIES  # share of rows
 
     def write(self, folder):
         """The checkpoint, and tokens int32 [num_tokens], which are returned."""
