@@ -131,6 +131,7 @@ Value Interpreter::container(const Expression& e) {
     for (size_t i = 0; i < e.children.size(); i += 2) {
       const Value key = evaluate(*e.children[i]);
       Value value = evaluate(*e.children[i + 1]);
+      charge(members.size() / 16 + 1);
       const auto same =
           std::find_if(members.begin(), members.end(), [&](auto& m) { return m.first.equals(key); });
       if (same == members.end()) {
@@ -159,12 +160,14 @@ Value Interpreter::comparison(const Expression& e) {
     const std::string& op = e.names[i];
     bool holds;
     if (op == "==" || op == "!=") {
+      charge_comparison(left, right);
       holds = left.equals(right) == (op == "==");
     } else if (op == "in" || op == "not in") {
       holds = contains(*this, right, left) == (op == "in");
     } else {
       if (left.is(Kind::undefined)) refuse_undefined(left);
       if (right.is(Kind::undefined)) refuse_undefined(right);
+      charge_comparison(left, right);
       const int order = compare(left, right);
       holds = op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0;
     }
@@ -205,6 +208,7 @@ Value Interpreter::attribute(const Value& object, std::string_view name) {
   switch (object.kind()) {
     case Kind::dict: {
       if (is_dict_method(name)) return method(object, name);
+      charge(object.members().size() / 16 + 1);
       const Value* member = object.find(name);
       return member ? *member : missing();
     }
@@ -229,10 +233,12 @@ Value Interpreter::attribute(const Value& object, std::string_view name) {
 Value Interpreter::item(const Value& object, const Value& key) {
   if (object.is(Kind::undefined)) refuse_undefined(object);
   if (object.is(Kind::dict)) {
+    charge(object.members().size() / 16 + 1);
     if (const Value* member = object.find(key)) return *member;
   } else if (key.is_integral() && (object.is_sequence() || object.is(Kind::text))) {
     const bool is_text = object.is(Kind::text);
     if (object.is(Kind::generator)) throw ValueError{"a generator has no items by number, it needs |list"};
+    if (is_text) charge_scan(object.as_text());
     const auto size =
         static_cast<int64_t>(is_text ? count_characters(object.as_text().text) : object.items().size());
     const int64_t index = key.as_integer() < 0 ? key.as_integer() + size : key.as_integer();

@@ -16,8 +16,9 @@ using Kind = Value::Kind;
 
 namespace {
 
-Value length(Interpreter&, const Value& in, const Arguments& arguments) {
+Value length(Interpreter& interpreter, const Value& in, const Arguments& arguments) {
   arguments.allow("length", {});
+  if (in.is(Kind::text)) interpreter.charge_scan(in.as_text());
   if (in.is(Kind::text)) return Value::integer(static_cast<int64_t>(count_characters(in.as_text().text)));
   if (in.is(Kind::list) || in.is(Kind::tuple)) return Value::integer(static_cast<int64_t>(in.items().size()));
   if (in.is(Kind::dict)) return Value::integer(static_cast<int64_t>(in.members().size()));
@@ -207,6 +208,7 @@ Value tojson(Interpreter& interpreter, const Value& in, const Arguments& argumen
     style.item_separator = pair[0].as_text().text;
     style.key_separator = pair[1].as_text().text;
   }
+  interpreter.charge(in.weight());
   return interpreter.make_text(to_json(in, style));
 }
 

@@ -4,6 +4,7 @@
 // given.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <string_view>
@@ -48,6 +49,10 @@ class Interpreter {
   // For filters, tests and methods.
   void charge(size_t steps);
   void charge_text(size_t bytes);
+  /// For reading a text once, from end to end.
+  void charge_scan(const MarkedText& text) { charge(text.size() / 64 + 1); }
+  /// For comparing two values.
+  void charge_comparison(const Value& a, const Value& b) { charge(std::min(a.weight(), b.weight())); }
   void check_length(size_t bytes) const;
   Value make_text(MarkedText text);
   Value attribute(const Value& object, std::string_view name);

@@ -133,7 +133,7 @@ bool is_text_method(std::string_view name) {
 
 Value call_text_method(Interpreter& interpreter, const MarkedText& self, std::string_view name,
                        const Arguments& arguments) {
-  interpreter.charge(self.size() / 64 + 1);
+  interpreter.charge_scan(self);
   if (name == "split" || name == "rsplit") return split(interpreter, self, name, arguments);
   if (name == "strip" || name == "lstrip" || name == "rstrip")
     return strip(interpreter, self, name, arguments);

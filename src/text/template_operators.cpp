@@ -129,7 +129,7 @@ bool contains(Interpreter& interpreter, const Value& container, const Value& val
         if (value.is(Kind::undefined)) refuse_undefined(value);
         throw ValueError{fmt::format("'in' a string needs a string, found '{}'", value.type_name())};
       }
-      interpreter.charge(container.as_text().size() / 64 + 1);
+      interpreter.charge_scan(container.as_text());
       return container.as_text().text.find(value.as_text().text) != std::string::npos;
     case Kind::undefined:
       return false;
@@ -137,8 +137,10 @@ bool contains(Interpreter& interpreter, const Value& container, const Value& val
     case Kind::tuple:
     case Kind::generator:
       interpreter.charge(container.items().size());
-      for (const Value& item : container.items())
+      for (const Value& item : container.items()) {
+        interpreter.charge_comparison(item, value);
         if (item.equals(value)) return true;
+      }
       return false;
     case Kind::dict:
       interpreter.charge(container.members().size());
@@ -158,6 +160,7 @@ Value slice_of(Interpreter& interpreter, const Value& object, const Value& start
     if (!bound->is_integral() && !bound->is(Kind::none)) throw ValueError{"slice bounds must be integers"};
   const int64_t stride = step.is(Kind::none) ? 1 : step.as_integer();
   if (stride == 0) throw ValueError{"a slice's step cannot be zero"};
+  if (is_text) interpreter.charge_scan(object.as_text());
   const auto size =
       static_cast<int64_t>(is_text ? count_characters(object.as_text().text) : object.items().size());
   const auto bound = [&](const Value& given, int64_t otherwise) {
@@ -249,7 +252,7 @@ Value Interpreter::call_method(const Value& self, std::string_view name, const A
       return dict_method(self, name, arguments);
     case Kind::list:
     case Kind::tuple:
-      charge(self.items().size());
+      charge(self.weight());
       return sequence_method(self, name, arguments);
     case Kind::loop:
       return loop_method(*self.loop(), name, arguments);

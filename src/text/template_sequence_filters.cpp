@@ -134,7 +134,7 @@ Values sorted(Interpreter& interpreter, const Values& items, const Value* attrib
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value& item : items)
     keyed.emplace_back(key_of(interpreter, item, attribute, case_sensitive), item);
-  interpreter.charge(items.size() * 16);
+  for (const auto& [key, item] : keyed) interpreter.charge(std::min(key.weight(), size_t{1} << 40) * 16);
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
     return reversed ? compare(b.first, a.first) < 0 : compare(a.first, b.first) < 0;
   });
@@ -181,6 +181,7 @@ Value extreme(Interpreter& interpreter, const Value& in, const Arguments& argume
   };
   size_t best = 0;
   for (size_t i = 1; i < items.size(); ++i) {
+    interpreter.charge(items[i].weight());
     const int order = compare(key(items[i]), key(items[best]));
     if (largest ? order > 0 : order < 0) best = i;
   }

@@ -95,6 +95,7 @@ Value Interpreter::make_text(MarkedText text) {
 }
 
 MarkedText Interpreter::print(const Value& value) {
+  if (!value.is(Kind::text)) charge(value.weight());
   MarkedText text = to_text(value);
   charge_text(text.size());
   return text;

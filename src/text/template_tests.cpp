@@ -22,6 +22,7 @@ int compared(Interpreter& interpreter, std::string_view name, const Value& in, c
   const auto is = [&](std::initializer_list<std::string_view> names) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
+  if (arguments.positional.size() == 1) interpreter.charge_comparison(in, arguments.positional[0]);
   if (is({"eq", "==", "equalto"})) return in.equals(other(arguments, name));
   if (is({"ne", "!="})) return !in.equals(other(arguments, name));
   if (is({"lt", "<", "lessthan"})) return compare(in, other(arguments, name)) < 0;

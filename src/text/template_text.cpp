@@ -11,6 +11,8 @@ bool is_python_space(char32_t c) { return is_white_space(c) || (c >= 0x1c && c <
 
 namespace {
 
+constexpr size_t kPartSteps = 4;  // a part takes memory, so it costs more than a visit
+
 MarkedText cut(const MarkedText& text, size_t begin, size_t end) { return text.substr(begin, end - begin); }
 
 struct Character {
@@ -40,10 +42,10 @@ std::vector<MarkedText> split_at(Interpreter& interpreter, const MarkedText& tex
       const size_t found =
           end < separator.size() ? std::string::npos : text.text.rfind(separator, end - separator.size());
       if (found == std::string::npos) break;
-      interpreter.charge(1), parts.push_back(cut(text, found + separator.size(), end));
+      interpreter.charge(kPartSteps), parts.push_back(cut(text, found + separator.size(), end));
       end = found;
     }
-    interpreter.charge(1), parts.push_back(cut(text, 0, end));
+    interpreter.charge(kPartSteps), parts.push_back(cut(text, 0, end));
     std::reverse(parts.begin(), parts.end());
     return parts;
   }
@@ -51,10 +53,10 @@ std::vector<MarkedText> split_at(Interpreter& interpreter, const MarkedText& tex
   while (limit < 0 || static_cast<int64_t>(parts.size()) < limit) {
     const size_t found = text.text.find(separator, begin);
     if (found == std::string::npos) break;
-    interpreter.charge(1), parts.push_back(cut(text, begin, found));
+    interpreter.charge(kPartSteps), parts.push_back(cut(text, begin, found));
     begin = found + separator.size();
   }
-  interpreter.charge(1), parts.push_back(cut(text, begin, text.size()));
+  interpreter.charge(kPartSteps), parts.push_back(cut(text, begin, text.size()));
   return parts;
 }
 
@@ -67,13 +69,13 @@ std::vector<MarkedText> split_at_space(Interpreter& interpreter, const MarkedTex
       size_t begin = end;
       while (begin > 0 && !is_python_space(character_before(text, begin).code_point))
         begin = character_before(text, begin).begin;
-      interpreter.charge(1), words.push_back(cut(text, begin, end));
+      interpreter.charge(kPartSteps), words.push_back(cut(text, begin, end));
       end = begin;
       while (end > 0 && is_python_space(character_before(text, end).code_point))
         end = character_before(text, end).begin;
     }
     if (strip_text(cut(text, 0, end), nullptr, true, true).size() > 0)
-      interpreter.charge(1), words.push_back(cut(text, 0, end));
+      interpreter.charge(kPartSteps), words.push_back(cut(text, 0, end));
     std::reverse(words.begin(), words.end());
     return words;
   }
@@ -84,12 +86,12 @@ std::vector<MarkedText> split_at_space(Interpreter& interpreter, const MarkedTex
     if (begin == text.size()) return words;
     size_t end = begin;
     if (limit >= 0 && static_cast<int64_t>(words.size()) >= limit) {
-      interpreter.charge(1), words.push_back(cut(text, begin, text.size()));
+      interpreter.charge(kPartSteps), words.push_back(cut(text, begin, text.size()));
       return words;
     }
     while (end < text.size() && !is_python_space(character_at(text, end).code_point))
       end = character_at(text, end).end;
-    interpreter.charge(1), words.push_back(cut(text, begin, end));
+    interpreter.charge(kPartSteps), words.push_back(cut(text, begin, end));
     begin = end;
   }
 }
@@ -105,12 +107,12 @@ std::vector<MarkedText> split_lines(Interpreter& interpreter, const MarkedText& 
     size_t next = c.end;
     if (ends) {
       if (c.code_point == '\r' && next < text.size() && text.text[next] == '\n') ++next;
-      interpreter.charge(1), lines.push_back(cut(text, begin, keep_ends ? next : i));
+      interpreter.charge(kPartSteps), lines.push_back(cut(text, begin, keep_ends ? next : i));
       begin = next;
     }
     i = next;
   }
-  if (begin < text.size()) interpreter.charge(1), lines.push_back(cut(text, begin, text.size()));
+  if (begin < text.size()) interpreter.charge(kPartSteps), lines.push_back(cut(text, begin, text.size()));
   return lines;
 }
 
@@ -129,7 +131,7 @@ MarkedText replace_text(Interpreter& interpreter, const MarkedText& text, const 
                         const MarkedText& to, int64_t limit) {
   MarkedText out;
   size_t begin = 0;
-  interpreter.charge(text.size() / 64 + 1);
+  interpreter.charge_scan(text);
   const auto insert = [&] {
     interpreter.charge(1);
     interpreter.charge_text(to.size());

@@ -38,9 +38,16 @@ Value Value::real(double d) {
   return value;
 }
 
+void Value::contain(const Value& inner) {
+  depth_ = std::max(depth_, inner.depth_ + 1);
+  if (depth_ > kMaxValueDepth) throw ValueError{"values nested too deeply"};
+  weight_ = std::min(weight_ + inner.weight_, size_t{1} << 50);
+}
+
 Value Value::text(MarkedText text) {
   Value value;
   value.kind_ = Kind::text;
+  value.weight_ = 1 + text.size() / 16;
   value.pointer_ = std::make_shared<MarkedText>(std::move(text));
   return value;
 }
@@ -48,8 +55,7 @@ Value Value::text(MarkedText text) {
 Value Value::sequence(Kind kind, Values items) {
   Value value;
   value.kind_ = kind;
-  for (const Value& item : items) value.depth_ = std::max(value.depth_, item.depth_ + 1);
-  if (value.depth_ > kMaxValueDepth) throw ValueError{"values nested too deeply"};
+  for (const Value& item : items) value.contain(item);
   value.pointer_ = std::make_shared<Values>(std::move(items));
   return value;
 }
@@ -57,9 +63,10 @@ Value Value::sequence(Kind kind, Values items) {
 Value Value::dict(Members members) {
   Value value;
   value.kind_ = Kind::dict;
-  for (const auto& [key, member] : members)
-    value.depth_ = std::max({value.depth_, key.depth_ + 1, member.depth_ + 1});
-  if (value.depth_ > kMaxValueDepth) throw ValueError{"values nested too deeply"};
+  for (const auto& [key, member] : members) {
+    value.contain(key);
+    value.contain(member);
+  }
   value.pointer_ = std::make_shared<Members>(std::move(members));
   return value;
 }
@@ -74,8 +81,7 @@ Value Value::of(Namespace* space) {
 Value Value::of(std::shared_ptr<Loop> loop) {
   Value value;
   value.kind_ = Kind::loop;
-  for (const Value& item : loop->items) value.depth_ = std::max(value.depth_, item.depth_ + 1);
-  if (value.depth_ > kMaxValueDepth) throw ValueError{"values nested too deeply"};
+  for (const Value& item : loop->items) value.contain(item);
   value.pointer_ = std::move(loop);
   return value;
 }
@@ -83,8 +89,7 @@ Value Value::of(std::shared_ptr<Loop> loop) {
 Value Value::of(Callable callable) {
   Value value;
   value.kind_ = Kind::callable;
-  value.depth_ = callable.self.depth_ + 1;
-  if (value.depth_ > kMaxValueDepth) throw ValueError{"values nested too deeply"};
+  value.contain(callable.self);
   value.pointer_ = std::make_shared<Callable>(std::move(callable));
   return value;
 }

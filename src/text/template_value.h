@@ -77,6 +77,9 @@ class Value {
 
   /// Containers inside containers; bounded so that no recursion over a value runs out of stack.
   int depth() const { return depth_; }
+  /// Values inside, plus one for every 16 bytes of text: what visiting all of it costs. A list that holds
+  /// another twice weighs it twice.
+  size_t weight() const { return weight_; }
   bool truth() const;
   bool equals(const Value& other) const;
   /// The member of a dict, nullptr where there is none.
@@ -87,6 +90,8 @@ class Value {
  private:
   Kind kind_ = Kind::undefined;
   int depth_ = 0;
+  size_t weight_ = 1;
+  void contain(const Value& inner);
   union {
     int64_t integer_ = 0;
     double real_;

@@ -3,7 +3,7 @@
 // come from.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <fstream>
 
 #include "base/json.h"
@@ -12,8 +12,14 @@
 namespace indexshare {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kMaxSeconds = 20;
+#else
+constexpr double kMaxSeconds = 1;
+#endif
+
 std::string refusal(const std::string& source, ErrorCode code = ErrorCode::unsupported) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // others may share the machine
   std::string message;
   try {
     const std::vector<ChatMessage> messages{{"user", "hello"}};
@@ -25,7 +31,7 @@ std::string refusal(const std::string& source, ErrorCode code = ErrorCode::unsup
     EXPECT_TRUE(message.starts_with("t.jinja: ")) << message;
     EXPECT_LT(message.size(), 500u);
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5)) << source.substr(0, 100);
+  EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, kMaxSeconds) << source.substr(0, 100);
   return message;
 }
 
@@ -49,6 +55,19 @@ TEST(BadTemplate, NeverEnds) {
       "steps");
 }
 
+TEST(BadTemplate, ReadsTheSameThingForever) {
+  const std::string big = "{% set c = 'x' * 30000000 %}{% set l = [0] * 300000 %}{% for i in range(99999) %}";
+  for (const char* work :
+       {"c | length", "'zz' in c", "c[-1]", "c == c", "c < c", "l == l", "l in [l]", "l is eq l",
+        "c.find('z')", "l.index(1)", "l | sort", "l | max", "l | unique | list"})
+    refusal(big + "{% set d = " + work + " %}{% endfor %}");
+  const std::string doubled =  // 2^70 elements in 70 lists
+      "{% set n = namespace(l=[1]) %}{% for i in range(70) %}{% set n.l = [n.l, n.l] %}{% endfor %}";
+  for (const char* work :
+       {"n.l", "n.l | tojson", "n.l == n.l", "n.l | string", "n.l < n.l", "[n.l, 1] | sort"})
+    EXPECT_PART(refusal(doubled + "{{ " + work + " }}"), "steps");
+}
+
 TEST(BadTemplate, PrintsTooMuch) {
   EXPECT_PART(refusal("{{ 'x' * 1000000000 }}"), "too long");
   EXPECT_PART(refusal("{{ 'x' * 9223372036854775807 }}"), "too long");
@@ -58,7 +77,7 @@ TEST(BadTemplate, PrintsTooMuch) {
       "too long");
   EXPECT_PART(refusal(R"({% set s = 'x' * 1000000 %}{% for i in range(2000) %}{{ s }}{% endfor %})"), "text");
   EXPECT_PART(refusal(R"({{ ('x' * 100000) | replace('x', 'y' * 100000) }})"), "text");
-  EXPECT_PART(refusal(R"({{ ('x' * 10000) | indent(1000) ~ ('a\n' * 5000000) | indent(1000) }})"), "text");
+  EXPECT_PART(refusal(R"({{ ('a\n' * 5000000) | indent(1000) }})"), "steps");
 }
 
 TEST(BadTemplate, NestsTooDeeply) {
