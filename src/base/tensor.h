@@ -12,7 +12,7 @@
 namespace indexshare {
 
 struct TensorView {
-  std::string name;            // as in the checkpoint, for messages
+  std::string name;  // as in the checkpoint, for messages
   DType dtype = DType::f32;
   std::vector<int64_t> shape;  // row-major, outermost first
   const std::byte* data = nullptr;

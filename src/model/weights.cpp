@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/weights.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
-#include "fmt/ranges.h"
 
 namespace indexshare {
 
