@@ -14,7 +14,7 @@ constexpr std::string_view kSmall =
     R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3, "Ġa": 4,
   "abab": 5, "Ã": 6, "©": 7, "Ã©": 8, "<": 9, "|": 10, ">": 11}, "merges": ["a b", "Ġ a", "ab ab", "Ã ©"]},
   "added_tokens": [{"id": 12, "content": "<|>", "special": true}, {"id": 13, "content": " b", "lstrip": true},
-  {"id": 14, "content": "<", "single_word": true, "rstrip": true, "normalized": true}], "decoder": {"type": "ByteLevel"},
+  {"id": 14, "content": "<<", "single_word": true, "rstrip": true, "normalized": true}], "decoder": {"type": "ByteLevel"},
   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}})";
 
 void check(const Tokenizer& tokenizer, std::string_view text) {
