@@ -8,15 +8,10 @@
 
 #include "base/json.h"
 #include "indexshare/tokenizer.h"
+#include "text/time_limit.h"
 
 namespace indexshare {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr double kMaxSeconds = 20;
-#else
-constexpr double kMaxSeconds = 1;
-#endif
 
 std::string refusal(const std::string& source, ErrorCode code = ErrorCode::unsupported) {
   const std::clock_t begin = std::clock();  // others may share the machine

@@ -8,17 +8,12 @@
 
 #include "base/json.h"
 #include "indexshare/tokenizer.h"
+#include "text/time_limit.h"
 
 namespace indexshare {
 namespace {
 
 const std::filesystem::path kData = std::filesystem::path(INDEXSHARE_SOURCE_DIR) / "tests/text/data";
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr double kMaxSeconds = 20;
-#else
-constexpr double kMaxSeconds = 1;
-#endif
 
 class BadTokenizer : public testing::Test {
  protected:
