@@ -10,8 +10,9 @@ target_include_directories(indexshare_flags INTERFACE
 target_compile_options(indexshare_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -ffp-contract=off $<$<BOOL:${INDEXSHARE_WERROR}>:-Werror>)
 if(INDEXSHARE_SANITIZE)
+  # The instrumentation hides from g++ which branch set a value.
   target_compile_options(indexshare_flags INTERFACE -fsanitize=${INDEXSHARE_SANITIZE}
-    -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-maybe-uninitialized)
   target_link_options(indexshare_flags INTERFACE -fsanitize=${INDEXSHARE_SANITIZE})
 endif()
 

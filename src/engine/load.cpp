@@ -23,6 +23,16 @@ RowFormat choose_row_format(const EngineOptions& options, const Checkpoint& chec
   return checkpoint.get("model.embed_tokens.weight").dtype == DType::f32 ? RowFormat::f32 : RowFormat::bf16;
 }
 
+// Not every checkpoint has one: logits and costs need none. Its ids must all have a row of the embedding.
+std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& directory, int64_t vocab_size) {
+  if (!std::filesystem::exists(directory / "tokenizer.json")) return std::nullopt;
+  Tokenizer tokenizer = Tokenizer::load(directory);
+  if (tokenizer.vocab_size() > vocab_size)
+    fail(ErrorCode::unsupported, "{}: expected ids below the model's vocab_size {}, found {}",
+         (directory / "tokenizer.json").string(), vocab_size, tokenizer.vocab_size() - 1);
+  return tokenizer;
+}
+
 Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
              const EngineOptions& options) {
   WeightOptions weight_options{
@@ -53,8 +63,8 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
   auto state = std::make_unique<State>();
   State& s = *state;
   s.options = options;
+  s.tokenizer = load_tokenizer(directory, config.vocab_size);
   s.generation = load_generation_config(directory, config.vocab_size);
-  if (std::filesystem::exists(directory / "tokenizer.json")) s.tokenizer = Tokenizer::load(directory);
   s.backend = make_backend(options.backend, options.threads);
 
   const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;

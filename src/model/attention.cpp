@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Multi-head latent attention in absorbed form (DeepSeek-V2/V3), over the selection of the layer's source.
 //   r = norm(W_qa a), q = W_qb r;  latent | rope = W_kva a;  query_latent_h = W_k,h^T q_nope,h
-//   attended_h = sum_s softmax(query_latent_h . latent_s + q_rope,h . rope_s) latent_s;  out = W_o [W_v,h
-//   attended_h]
+//   attended_h = sum_s softmax(query_latent_h . latent_s + q_rope,h . rope_s) latent_s
+//   out = W_o [W_v,h attended_h]
 #include <algorithm>
 
 #include "model/model.h"
@@ -14,9 +14,10 @@ void Model::attention(int layer, const Batch& batch, PagedCache& cache) {
   project_queries(w, batch);
   write_latents(layer, batch, cache);
   if (selects() && config_.plan.is_full(layer)) select(layer, batch, cache);
-  absorb_queries(w, batch);
+  // W_k is absorbed into the queries, so that they meet the cached latents directly.
+  linear_per_head(workspace_.query, config_.qk_dim(), w.key_up, workspace_.query_latent, batch.num_rows());
   attend(layer, batch, cache);
-  project_output(w, batch);
+  project_output(w, batch.num_rows());
 }
 
 void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
@@ -68,18 +69,21 @@ void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
       {.x = row, .x_stride = dim, .cache = cache.latents(layer), .sequences = batch.sequences});
 }
 
-void Model::absorb_queries(const AttentionWeights& w, const Batch& batch) {
-  const int64_t heads = config_.num_heads, qk = config_.qk_dim(), latent = config_.kv_lora_rank;
+// y_h = W_h x_h for every head; x [rows, heads, x_dim], of which W_h takes the first in_dim, y [rows, heads,
+// out_dim].
+void Model::linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
+                            int64_t num_rows) {
+  const int64_t heads = std::ssize(weights), y_dim = weights[0]->out_dim();
   std::vector<LinearArgs> products;
   for (int64_t h = 0; h < heads; ++h)
-    products.push_back({.x = workspace_.query + h * qk,
-                        .x_stride = heads * qk,
-                        .weight = w.key_up[h].get(),
-                        .y = workspace_.query_latent + h * latent,
-                        .y_stride = heads * latent,
-                        .num_rows = batch.num_rows()});
+    products.push_back({.x = x + h * x_dim,
+                        .x_stride = heads * x_dim,
+                        .weight = weights[h].get(),
+                        .y = y + h * y_dim,
+                        .y_stride = heads * y_dim,
+                        .num_rows = num_rows});
   backend_.linear(products);
-  counters_.projections += 2ull * batch.num_rows() * heads * config_.nope_dim * latent;
+  counters_.projections += 2ull * num_rows * heads * weights[0]->in_dim() * y_dim;
 }
 
 void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
@@ -111,21 +115,10 @@ void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
       2ull * heads * attended_positions * (config_.latent_row_dim() + config_.kv_lora_rank);
 }
 
-void Model::project_output(const AttentionWeights& w, const Batch& batch) {
-  const int64_t rows = batch.num_rows(), heads = config_.num_heads, latent = config_.kv_lora_rank,
-                v = config_.v_dim;
-  std::vector<LinearArgs> products;
-  for (int64_t h = 0; h < heads; ++h)
-    products.push_back({.x = workspace_.attended + h * latent,
-                        .x_stride = heads * latent,
-                        .weight = w.value_up[h].get(),
-                        .y = workspace_.head_output + h * v,
-                        .y_stride = heads * v,
-                        .num_rows = rows});
-  backend_.linear(products);
-  counters_.projections += 2ull * rows * heads * v * latent;
-  linear(workspace_.head_output, *w.o, workspace_.block_output, rows, counters_.projections);
-  add_bias(workspace_.block_output, w.o_bias, rows);
+void Model::project_output(const AttentionWeights& w, int64_t num_rows) {
+  linear_per_head(workspace_.attended, config_.kv_lora_rank, w.value_up, workspace_.head_output, num_rows);
+  linear(workspace_.head_output, *w.o, workspace_.block_output, num_rows, counters_.projections);
+  add_bias(workspace_.block_output, w.o_bias, num_rows);
 }
 
 }  // namespace indexshare

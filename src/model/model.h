@@ -50,12 +50,13 @@ class Model {
   bool selects() const { return attention_ == AttentionMode::sparse; }
   bool has_indexers() const { return selects() && config_.indexer.topk > 0; }
 
-  void attention(int layer, const Batch& batch, PagedCache& cache);           // attention.cpp
-  void project_queries(const AttentionWeights& w, const Batch& batch);        // attention.cpp
-  void write_latents(int layer, const Batch& batch, PagedCache& cache);       // attention.cpp
-  void absorb_queries(const AttentionWeights& w, const Batch& batch);         // attention.cpp
-  void attend(int layer, const Batch& batch, PagedCache& cache);              // attention.cpp
-  void project_output(const AttentionWeights& w, const Batch& batch);         // attention.cpp
+  void attention(int layer, const Batch& batch, PagedCache& cache);      // attention.cpp
+  void project_queries(const AttentionWeights& w, const Batch& batch);   // attention.cpp
+  void write_latents(int layer, const Batch& batch, PagedCache& cache);  // attention.cpp
+  void attend(int layer, const Batch& batch, PagedCache& cache);         // attention.cpp
+  void linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
+                       int64_t num_rows);                                     // attention.cpp
+  void project_output(const AttentionWeights& w, int64_t num_rows);           // attention.cpp
   void select(int layer, const Batch& batch, PagedCache& cache);              // indexer.cpp
   void index_projections(int layer, const Batch& batch, PagedCache& cache);   // indexer.cpp
   void run_selection_hook(int layer, const Batch& batch);                     // indexer.cpp

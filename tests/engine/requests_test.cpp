@@ -167,6 +167,17 @@ TEST(Requests, BadInputIsNamed) {
   EXPECT_NE(error_of([&] { e->take(99); }).find("request 99"), std::string::npos);
 }
 
+// Bad input 45: the tokenizer knows ids that the model has no embedding for.
+TEST(Requests, Input45TokenizerBeyondTheVocabulary) {
+  const std::string model = std::string(INDEXSHARE_SOURCE_DIR) + "/models/indexshare-tiny";
+  const std::string message = error_of([&] {
+    Engine::load(model, {.hf_overrides = R"({"vocab_size":4000,"eos_token_id":[1],"pad_token_id":1})"});
+  });
+  EXPECT_NE(message.find("tokenizer.json"), std::string::npos) << message;
+  EXPECT_NE(message.find("4000"), std::string::npos) << message;
+  EXPECT_NE(message.find("4095"), std::string::npos) << message;
+}
+
 // A checkpoint whose embedding of token 7 is NaN: whoever uses the token fails, its neighbours do not notice.
 TEST(Requests, NanFailsOneSequenceAlone) {
   const std::filesystem::path poisoned =
