@@ -8,7 +8,7 @@ target_include_directories(indexshare_flags INTERFACE
 # -ffp-contract=off: a product and a sum fuse only where the code says fma, so results do not depend on inlining.
 # -Wno-restrict: false alarms of g++ 12 on "text" + std::string (GCC bug 105651).
 target_compile_options(indexshare_flags INTERFACE -Wall -Wextra -Wshadow -Wno-missing-field-initializers
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -ffp-contract=off $<$<BOOL:${INDEXSHARE_WERROR}>:-Werror>)
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> -ffp-contract=off -ffile-prefix-map=${PROJECT_SOURCE_DIR}/= $<$<BOOL:${INDEXSHARE_WERROR}>:-Werror>)
 if(INDEXSHARE_SANITIZE)
   # The instrumentation hides from g++ which branch set a value.
   target_compile_options(indexshare_flags INTERFACE -fsanitize=${INDEXSHARE_SANITIZE}

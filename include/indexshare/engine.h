@@ -84,8 +84,11 @@ struct Request {
   /// A sequence to continue: what its cache and `tokens` have in common is reused, the rest of it is dropped;
   /// it stays alive afterwards. 0: a new sequence, released at the end.
   SequenceId sequence = 0;
-  Progress on_prefill;                                  // tokens of the prompt
-  std::function<void(const GeneratedToken&)> on_token;  // may call cancel()
+  Progress on_prefill;  // tokens of the prompt
+  /// May call cancel(). Text held back as the beginning of a stop string or of a character comes at the end,
+  /// in one more call with the last token. An exception from a callback ends this request with
+  /// FinishReason::error.
+  std::function<void(const GeneratedToken&)> on_token;
 };
 
 /// Called with each wanted row of logits [vocab_size], in order of position.
@@ -112,7 +115,7 @@ class Engine {
   ~Engine();
 
   const ModelInfo& info() const;
-  const Tokenizer& tokenizer() const;        // @throws Error{not_found} where the model has none
+  const Tokenizer& tokenizer() const;        // @throws Error{unsupported} where the model has no usable one
   SamplingOptions default_sampling() const;  // generation_config.json's, where there is one
   Counters counters() const;
 
@@ -132,6 +135,7 @@ class Engine {
   void release(SequenceId sequence);
   int64_t length(SequenceId sequence) const;  // positions in the cache
   std::vector<int32_t> tokens(SequenceId sequence) const;
+  /// An exception, the caller's included, leaves the sequence as it was.
   void evaluate(SequenceId sequence, std::span<const int32_t> tokens, const EvaluateOptions& options);
   /// Fills the cache up to `length` with normally distributed rows: costs at a depth without its prefill.
   void fill_random(SequenceId sequence, int64_t length, uint64_t seed);

@@ -45,8 +45,10 @@ class Builder {
 
   bool key(std::string& name) {
     Frame& frame = frames_.back();
-    if (!frame.names.insert(name).second)
+    if (!frame.names.insert(name).second) {
+      frame.key.clear();  // the place is the object, not its previous member
       fail(ErrorCode::unsupported, "{}: the key \"{}\" appears twice{}", what_, shown(name), where());
+    }
     frame.key = std::move(name);
     return true;
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -42,6 +43,7 @@ struct Engine::State {
   ModelInfo info;
   GenerationConfig generation;
   std::optional<Tokenizer> tokenizer;
+  std::string tokenizer_problem;  // why there is none
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<PagedCache> cache;
@@ -54,7 +56,8 @@ struct Engine::State {
   std::mutex cancel_mutex;
   std::set<RequestId> cancel_wanted;
 
-  void fill_info(const std::filesystem::path& directory);  // load.cpp
+  void load_tokenizer(const std::filesystem::path& directory, int64_t vocab_size);  // load.cpp
+  void fill_info(const std::filesystem::path& directory);                           // load.cpp
 
   // sequences.cpp
   Sequence& find_sequence(SequenceId id);
@@ -77,7 +80,10 @@ struct Engine::State {
   Batch collect(const std::vector<ScheduledRows>& pass, std::vector<Sequence*>& owners);
   void apply_cancellations();
   void run_pass(const std::vector<ScheduledRows>& pass);
+  void run_rows(const std::vector<ScheduledRows>& pass);
+  bool notify(ActiveRequest& active, const std::function<void()>& callback);
   void commit(ActiveRequest& active, std::span<const float> logits);
+  void release_held_text(ActiveRequest& active);
   void finish(ActiveRequest& active, FinishReason reason, const std::string& error = "");
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "indexshare/options.h"
@@ -13,6 +14,7 @@ namespace indexshare {
 struct GenerationConfig {
   SamplingOptions sampling;            // defaults where the file says nothing
   std::vector<int32_t> eos_token_ids;  // beside those of config.json
+  std::vector<std::string> notes;      // one line each
 };
 
 /// Defaults where the directory has no such file. @throws Error{unsupported} naming the field.

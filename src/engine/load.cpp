@@ -23,16 +23,6 @@ RowFormat choose_row_format(const EngineOptions& options, const Checkpoint& chec
   return checkpoint.get("model.embed_tokens.weight").dtype == DType::f32 ? RowFormat::f32 : RowFormat::bf16;
 }
 
-// Not every checkpoint has one: logits and costs need none. Its ids must all have a row of the embedding.
-std::optional<Tokenizer> load_tokenizer(const std::filesystem::path& directory, int64_t vocab_size) {
-  if (!std::filesystem::exists(directory / "tokenizer.json")) return std::nullopt;
-  Tokenizer tokenizer = Tokenizer::load(directory);
-  if (tokenizer.vocab_size() > vocab_size)
-    fail(ErrorCode::unsupported, "{}: expected ids below the model's vocab_size {}, found {}",
-         (directory / "tokenizer.json").string(), vocab_size, tokenizer.vocab_size() - 1);
-  return tokenizer;
-}
-
 Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
              const EngineOptions& options) {
   WeightOptions weight_options{
@@ -63,8 +53,9 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
   auto state = std::make_unique<State>();
   State& s = *state;
   s.options = options;
-  s.tokenizer = load_tokenizer(directory, config.vocab_size);
+  s.load_tokenizer(directory, config.vocab_size);
   s.generation = load_generation_config(directory, config.vocab_size);
+  for (const std::string& note : s.generation.notes) log(options, note);
   s.backend = make_backend(options.backend, options.threads);
 
   const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;
@@ -80,6 +71,24 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
   s.scheduler.emplace(SchedulerLimits{.max_rows = options.chunk_size, .max_running = limits.max_logits_rows});
   s.fill_info(directory);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+// Not every checkpoint has a usable one, and logits and costs need none: what is wrong is said to who asks
+// for it.
+void Engine::State::load_tokenizer(const std::filesystem::path& directory, int64_t vocab_size) {
+  const std::filesystem::path path = directory / "tokenizer.json";
+  if (!std::filesystem::exists(path)) {
+    tokenizer_problem = fmt::format("{}: no such file", path.string());
+    return;
+  }
+  Tokenizer loaded = Tokenizer::load(directory);
+  if (loaded.vocab_size() <= vocab_size) {
+    tokenizer = std::move(loaded);
+  } else {
+    tokenizer_problem = fmt::format("{}: expected ids below the model's vocab_size {}, found {}",
+                                    path.string(), vocab_size, loaded.vocab_size() - 1);
+    log(options, tokenizer_problem);
+  }
 }
 
 void Engine::State::fill_info(const std::filesystem::path& directory) {
@@ -112,8 +121,7 @@ Engine::~Engine() = default;
 const ModelInfo& Engine::info() const { return state_->info; }
 
 const Tokenizer& Engine::tokenizer() const {
-  if (!state_->tokenizer)
-    fail(ErrorCode::not_found, "{}/tokenizer.json: no such file", state_->info.directory);
+  if (!state_->tokenizer) throw Error(ErrorCode::unsupported, state_->tokenizer_problem);
   return *state_->tokenizer;
 }
 

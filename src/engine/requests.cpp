@@ -29,7 +29,7 @@ RequestId Engine::submit(Request request) {
     fail(ErrorCode::invalid_argument, "stop: needs a tokenizer, {} has none", s.info.directory);
   // The last token generated is never run through the model. Generation may reach the end of the context, and
   // ends there.
-  const int64_t limit = std::min(s.info.max_positions, s.cache->num_pages() * s.cache->config().page_size);
+  const int64_t limit = std::min(s.info.max_positions, s.info.ctx_size);
   const int64_t max_new = std::min(request.sampling.max_tokens - 1, std::max<int64_t>(limit - prompt, 0));
   const bool owns = request.sequence == 0;
   Sequence* sequence = owns ? nullptr : &s.idle_sequence(request.sequence);
@@ -148,7 +148,30 @@ Batch Engine::State::collect(const std::vector<ScheduledRows>& pass, std::vector
   return batch;
 }
 
+// Whatever goes wrong ends the requests of this pass with an error, and nobody is left half-way.
 void Engine::State::run_pass(const std::vector<ScheduledRows>& pass) {
+  try {
+    run_rows(pass);
+  } catch (const std::exception& exception) {
+    for (const ScheduledRows& rows : pass) {
+      ActiveRequest& active = requests.at(rows.request);
+      if (!active.finished) finish(active, FinishReason::error, exception.what());
+    }
+  }
+}
+
+// A caller's callback that throws ends its own request alone. @return false where it did
+bool Engine::State::notify(ActiveRequest& active, const std::function<void()>& callback) {
+  try {
+    callback();
+    return true;
+  } catch (const std::exception& exception) {
+    finish(active, FinishReason::error, fmt::format("a callback failed: {}", exception.what()));
+    return false;
+  }
+}
+
+void Engine::State::run_rows(const std::vector<ScheduledRows>& pass) {
   std::vector<Sequence*> owners;
   Batch batch;
   try {
@@ -171,8 +194,9 @@ void Engine::State::run_pass(const std::vector<ScheduledRows>& pass) {
       continue;
     }
     const int64_t done = std::min(active.sequence->cache.length, active.completion.prompt_tokens);
-    if (!active.pending && active.request.on_prefill)
-      active.request.on_prefill(done, active.completion.prompt_tokens);
+    if (!active.pending && active.request.on_prefill &&
+        !notify(active, [&] { active.request.on_prefill(done, active.completion.prompt_tokens); }))
+      continue;
     if (active.sequence->cache.length < active.completion.prompt_tokens) continue;
     sampling.push_back(i);
     logits_rows.push_back(rows.row_end - 1);
@@ -205,38 +229,52 @@ void Engine::State::commit(ActiveRequest& active, std::span<const float> logits)
   completion.text += sampled.text;
   completion.tokens.push_back(sampled);
   active.pending = sampled.token;
-  if (active.request.on_token) active.request.on_token(completion.tokens.back());
+  if (active.request.on_token && !notify(active, [&] { active.request.on_token(completion.tokens.back()); }))
+    return;
   if (active.stop.stopped()) return finish(active, FinishReason::stop);
   const bool context_full = active.sequence->cache.length >= active.final_length;
   if (std::ssize(completion.tokens) >= sampling.max_tokens || context_full)
     finish(active, FinishReason::length);
 }
 
+// Text that was held back, as it might have become a stop string or was half a character.
+void Engine::State::release_held_text(ActiveRequest& active) {
+  if (!active.decoder || active.stop.stopped()) return;
+  Completion& completion = active.completion;
+  std::string rest = active.stop.push(active.decoder->flush());
+  if (active.stop.stopped()) {
+    completion.finish = FinishReason::stop;
+  } else {
+    rest += active.stop.flush();
+  }
+  completion.text += rest;
+  if (completion.tokens.empty() || rest.empty()) return;
+  completion.tokens.back().text += rest;
+  if (!active.request.on_token) return;
+  try {
+    active.request.on_token({.token = completion.tokens.back().token, .text = rest});
+  } catch (const std::exception& exception) {
+    completion.finish = FinishReason::error;
+    completion.error = fmt::format("a callback failed: {}", exception.what());
+  }
+}
+
 void Engine::State::finish(ActiveRequest& active, FinishReason reason, const std::string& error) {
   Completion& completion = active.completion;
-  completion.finish = reason;
-  completion.error = error;
-  if (active.decoder && !active.stop.stopped()) {
-    const std::string rest = active.stop.push(active.decoder->flush()) + active.stop.flush();
-    completion.text += rest;
-    if (!completion.tokens.empty() && !rest.empty()) {
-      completion.tokens.back().text += rest;
-      if (active.request.on_token)
-        active.request.on_token({.token = completion.tokens.back().token, .text = rest});
-    }
-  }
   if (active.pending) {
     completion.timings.decode_seconds = seconds_between(active.first_token_at, Clock::now());
     completion.timings.decode_tokens =
         std::ssize(completion.tokens) - 1;  // the first one came from the prefill
   }
-  const RequestId id = active.sequence->request;
+  scheduler->remove(active.sequence->request);
   active.sequence->request = 0;
-  if (reason == FinishReason::error) truncate(*active.sequence, 0);  // NaN rows must not be reused
+  if (reason == FinishReason::error) truncate(*active.sequence, 0);  // its rows may be NaN or half-written
   if (active.owns_sequence) drop_sequence(active.sequence->id);
   active.sequence = nullptr;
   active.finished = true;
-  scheduler->remove(id);
+  completion.finish = reason;
+  completion.error = error;
+  if (reason != FinishReason::error) release_held_text(active);
 }
 
 }  // namespace indexshare

@@ -24,7 +24,7 @@ std::vector<ScheduledRows> Scheduler::schedule(const std::function<int64_t(Reque
   for (const bool decoding : {true, false})
     for (RequestId request : running_) {
       const int64_t wanted = rows_wanted(request);
-      if ((wanted == 1) != decoding || left == 0) continue;
+      if (wanted <= 0 || (wanted == 1) != decoding || left == 0) continue;
       const int64_t rows = std::min(wanted, left);
       pass.push_back({request, rows});
       left -= rows;

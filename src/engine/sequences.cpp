@@ -50,7 +50,7 @@ void Engine::State::check_fits(const Sequence& sequence, int64_t final_length) c
   if (final_length > info.max_positions)
     fail(ErrorCode::invalid_argument, "{} positions are wanted, the model has {} (max_position_embeddings)",
          final_length, info.max_positions);
-  if (cache->pages_for(final_length) > cache->num_pages())
+  if (final_length > info.ctx_size)
     fail(ErrorCode::out_of_memory, "{} positions are wanted, the cache holds {} (--ctx-size)", final_length,
          info.ctx_size);
   const size_t per_token = info.latent_bytes_per_token + info.index_key_bytes_per_token;
@@ -146,24 +146,25 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
   s.check_fits(sequence, sequence.cache.length + std::ssize(tokens));
   const int64_t total = std::ssize(tokens), start = sequence.cache.length;
   Sequence* const owners[] = {&sequence};
-  for (int64_t done = 0; done < total;) {
-    const int64_t rows = std::min(s.options.chunk_size, total - done);
-    Batch batch;
-    batch.selection_hook = options.selection_hook;
-    s.append_rows(batch, sequence, tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(rows)));
-    s.run(batch, owners);
-    try {
+  try {
+    for (int64_t done = 0; done < total;) {
+      const int64_t rows = std::min(s.options.chunk_size, total - done);
+      Batch batch;
+      batch.selection_hook = options.selection_hook;
+      s.append_rows(batch, sequence, tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(rows)));
+      s.run(batch, owners);
       if (!s.model->invalid_rows().empty())
         fail(ErrorCode::numerical, "the index scores at position {} are NaN",
              batch.positions[s.model->invalid_rows().front()]);
       done += rows;
       const int64_t first_wanted = options.all_rows ? 0 : (done == total ? rows - 1 : rows);
       if (options.sink) emit_logits(*s.model, batch, first_wanted, s.scheduler->max_running(), options.sink);
-    } catch (const Error&) {
-      s.truncate(sequence, start);
-      throw;
+      if (options.progress) options.progress(done, total);
     }
-    if (options.progress) options.progress(done, total);
+  } catch (...) {
+    s.roll_back(owners);  // rows that were appended but not run
+    s.truncate(sequence, start);
+    throw;
   }
 }
 
@@ -179,7 +180,7 @@ void Engine::fill_random(SequenceId id, int64_t length, uint64_t seed) {
   while (sequence.cache.length < length) {
     const int64_t first = sequence.cache.length, count = std::min(s.options.chunk_size, length - first);
     s.cache->grow(sequence.cache, first + count);
-    sequence.tokens.resize(static_cast<size_t>(first + count));
+    sequence.tokens.resize(static_cast<size_t>(first + count), -1);  // no prompt has these in common
     const SequenceRows span{
         .row_begin = 0, .row_end = count, .first_position = first, .page_table = sequence.cache.pages.data()};
     const auto write = [&](const CachePages& pages, bool keys) {

@@ -243,7 +243,7 @@ class Loader {
       if (used_.contains(t.name)) continue;
       int layer = -1, end = 0;
       if (std::sscanf(t.name.c_str(), "model.layers.%d.%n", &layer, &end) == 1 && end > 0) {
-        if (layer >= config_.num_layers && layer < config_.num_layers + std::max(config_.num_mtp_layers, 1)) {
+        if (layer >= config_.num_layers && layer < config_.num_layers + config_.num_mtp_layers) {
           ++mtp;
           continue;
         }

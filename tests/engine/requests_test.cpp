@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 
 #include "fixture.h"
 
@@ -171,11 +172,89 @@ TEST(Requests, BadInputIsNamed) {
 TEST(Requests, Input45TokenizerBeyondTheVocabulary) {
   const std::string model = std::string(INDEXSHARE_SOURCE_DIR) + "/models/indexshare-tiny";
   const std::string message = error_of([&] {
-    Engine::load(model, {.hf_overrides = R"({"vocab_size":4000,"eos_token_id":[1],"pad_token_id":1})"});
+    Tokenizer tokenizer = Tokenizer::load(model);
+    const std::filesystem::path mixed =
+        std::filesystem::path(INDEXSHARE_BINARY_DIR) / "fixtures/mixed-tokenizer";
+    std::filesystem::remove_all(mixed);
+    std::filesystem::copy(fixture("tiny-glm-shared"), mixed, std::filesystem::copy_options::recursive);
+    std::filesystem::copy(model + "/tokenizer.json", mixed / "tokenizer.json",
+                          std::filesystem::copy_options::overwrite_existing);
+    const auto e = Engine::load(mixed.string(), {.ctx_size = 512});
+    EXPECT_EQ(logits_of(*e, random_tokens(10, 1)).size(), 10u * 320u);  // numbers need no text
+    e->tokenizer();
   });
   EXPECT_NE(message.find("tokenizer.json"), std::string::npos) << message;
-  EXPECT_NE(message.find("4000"), std::string::npos) << message;
+  EXPECT_NE(message.find("320"), std::string::npos) << message;
   EXPECT_NE(message.find("4095"), std::string::npos) << message;
+}
+
+TEST(Requests, AnyContextSizeIsKeptToTheToken) {
+  for (int64_t ctx_size : {1, 5, 7, 20, 100}) {
+    const auto e = load("tiny-glm-shared", {.ctx_size = ctx_size});
+    const Completion c = e->generate(greedy(random_tokens(1, 1), 200));
+    EXPECT_EQ(c.finish, FinishReason::length) << c.error;
+    EXPECT_EQ(std::ssize(c.tokens), ctx_size);
+    EXPECT_NE(error_of([&] { e->submit(greedy(random_tokens(static_cast<size_t>(ctx_size) + 1, 1), 1)); }),
+              "");
+  }
+}
+
+TEST(Requests, ACallbackThatThrowsEndsItsOwnRequestAlone) {
+  const auto e = load("tiny-glm-shared");
+  const auto expected = ids(e->generate(greedy(random_tokens(60, 2))));
+  for (const bool while_reading : {true, false}) {
+    Request bad = greedy(random_tokens(60, 1));
+    if (while_reading) {
+      bad.on_prefill = [](int64_t, int64_t) { throw std::runtime_error("no more"); };
+    } else {
+      bad.on_token = [](const GeneratedToken&) { throw std::runtime_error("no more"); };
+    }
+    const RequestId a = e->submit(bad), b = e->submit(greedy(random_tokens(60, 2)));
+    while (e->step()) {
+    }
+    const Completion failed = *e->take(a);
+    EXPECT_EQ(failed.finish, FinishReason::error);
+    EXPECT_NE(failed.error.find("no more"), std::string::npos);
+    EXPECT_EQ(ids(*e->take(b)), expected);
+  }
+}
+
+TEST(Requests, AFailedEvaluationLeavesTheSequenceAsItWas) {
+  const auto e = load("tiny-glm-shared", {.chunk_size = 16});
+  const SequenceId s = e->create_sequence();
+  logits_of(*e, s, random_tokens(20, 1));
+  int chunks = 0;
+  EXPECT_THROW(e->evaluate(s, random_tokens(60, 2),
+                           {.progress =
+                                [&](int64_t, int64_t) {
+                                  if (++chunks == 2) throw std::runtime_error("enough");
+                                }}),
+               std::runtime_error);
+  EXPECT_EQ(e->length(s), 20);
+  auto all = random_tokens(20, 1);
+  const auto more = random_tokens(30, 3);
+  const auto continued = logits_of(*e, s, more);
+  all.insert(all.end(), more.begin(), more.end());
+  const auto fresh = logits_of(*e, all);
+  EXPECT_TRUE(std::equal(continued.rbegin(), continued.rend(), fresh.rbegin()));
+}
+
+TEST(Requests, FilledRowsAreNeverReused) {
+  const auto e = load("tiny-glm-shared");
+  const SequenceId s = e->create_sequence();
+  e->fill_random(s, 50, 1);
+  Request r = greedy(std::vector<int32_t>(60, 0));
+  r.sequence = s;
+  EXPECT_EQ(e->generate(r).cached_tokens, 0);
+}
+
+TEST(Requests, HeldTextComesInOrder) {
+  const auto e = load("tiny-glm-shared");
+  Request r = greedy(random_tokens(20, 1), 3);
+  r.sampling.logit_bias[0xE2] = 1000;  // a byte that begins a character, three times
+  EXPECT_EQ(e->generate(r).text, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
+  r.sampling.stop = {"\xEF\xBF\xBDX"};
+  EXPECT_EQ(e->generate(r).text, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 // A checkpoint whose embedding of token 7 is NaN: whoever uses the token fails, its neighbours do not notice.
