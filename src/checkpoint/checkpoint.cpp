@@ -186,6 +186,10 @@ const TensorView& Checkpoint::get(const std::string& name) const {
 
 const std::vector<TensorView>& Checkpoint::tensors() const { return state_->tensors; }
 size_t Checkpoint::total_bytes() const { return state_->total_bytes; }
+const fs::path& Checkpoint::file_of(const std::string& name) const {
+  return state_->files[state_->file_of[state_->by_name.at(name)]].path();
+}
+
 const fs::path& Checkpoint::directory() const { return state_->directory; }
 
 void Checkpoint::release(const TensorView& tensor) const {

@@ -31,6 +31,7 @@ class Checkpoint {
       const std::string& name) const;              // @throws Error{unsupported} naming tensor and directory
   const std::vector<TensorView>& tensors() const;  // all, in file order
   size_t total_bytes() const;
+  const std::filesystem::path& file_of(const std::string& name) const;  // of a tensor that find() finds
   const std::filesystem::path& directory() const;
 
   /// Tells the kernel that the tensor's pages will not be needed again (a packed copy exists).

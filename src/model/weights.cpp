@@ -180,15 +180,20 @@ class Loader {
     return w;
   }
 
+  // Shards are many: a message about a tensor says which file it stands in.
+  std::string place(const std::string& name) const {
+    return fmt::format("{}: {}", checkpoint_.file_of(name).string(), name);
+  }
+
   const TensorView& tensor(const std::string& name, const std::vector<int64_t>& shape) {
     const TensorView& t = checkpoint_.get(name);
     if (t.shape != shape)
-      fail(ErrorCode::unsupported, "{}: expected shape [{}] by config.json, the file has [{}]", name,
+      fail(ErrorCode::unsupported, "{}: expected shape [{}] by config.json, the file has [{}]", place(name),
            fmt::join(shape, ", "), fmt::join(t.shape, ", "));
     const bool is_float =
         t.dtype == DType::f32 || t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f8_e4m3;
     if (!is_float)
-      fail(ErrorCode::unsupported, "{}: expected f32, f16, bf16 or f8_e4m3, the file has {}", name,
+      fail(ErrorCode::unsupported, "{}: expected f32, f16, bf16 or f8_e4m3, the file has {}", place(name),
            dtype_name(t.dtype));
     used_.insert(name);
     if (options_.check_tensors) check_finite(t);
@@ -206,7 +211,8 @@ class Loader {
            scale_name, name, checkpoint_.directory().string());
     if (scale->dtype != DType::f32 || scale->shape != shape)
       fail(ErrorCode::unsupported, "{}: expected f32 [{}] (one scale a 128x128 block), the file has {} [{}]",
-           scale_name, fmt::join(shape, ", "), dtype_name(scale->dtype), fmt::join(scale->shape, ", "));
+           place(scale_name), fmt::join(shape, ", "), dtype_name(scale->dtype),
+           fmt::join(scale->shape, ", "));
     return tensor(scale_name, shape);
   }
 
@@ -222,16 +228,17 @@ class Loader {
   Vector vector(const std::string& name, int64_t dim) {
     const TensorView& t = tensor(name, {dim});
     if (t.dtype == DType::f8_e4m3)
-      fail(ErrorCode::unsupported, "{}: expected f32, f16 or bf16, the file has f8_e4m3", name);
+      fail(ErrorCode::unsupported, "{}: expected f32, f16 or bf16, the file has f8_e4m3", place(name));
     Vector values(static_cast<size_t>(dim));
     for (int64_t i = 0; i < dim; ++i) values[i] = t.at(i);
     return values;
   }
 
-  static void check_finite(const TensorView& t) {
+  void check_finite(const TensorView& t) const {
     for (int64_t i = 0; i < t.num_elements(); ++i)
       if (!std::isfinite(t.at(i)))
-        fail(ErrorCode::unsupported, "{}: element {} is {}, expected finite weights", t.name, i, t.at(i));
+        fail(ErrorCode::unsupported, "{}: element {} is {}, expected finite weights", place(t.name), i,
+             t.at(i));
   }
 
   // Tensors nobody asked for: indexers of shared layers and the MTP layer are known, anything else is listed.
