@@ -102,6 +102,7 @@ class Measurement {
   void read(std::span<const int32_t> tokens, const Progress& progress = nullptr) {
     EvaluateOptions evaluate;
     evaluate.all_rows = false;
+    evaluate.sink = [](int64_t, std::span<const float>) {};  // the last row's logits: generating needs them
     evaluate.progress = progress;
     engine_->evaluate(sequence_, tokens, evaluate);
   }

@@ -36,6 +36,22 @@ class Bench(ProgramTest):
         self.assertEqual(random["flops"], true["flops"])
         self.assertEqual((random["fill"], true["fill"]), ("random", "prefill"))
 
+    def test_flops_are_those_that_inspect_predicts(self):
+        depth = 64  # beyond index_topk: every visible key is scored
+        arguments = ("--context", depth, "--prefill-tokens", 1, "--decode-tokens", 3)
+        rows = self.run_json("bench", self.model, *arguments)["results"]
+        inspected = self.run_json(
+            "inspect", self.model, "--context", f"{depth + 1},{depth + 2},{depth + 3}"
+        )
+        decode = [cost["decode"] for cost in inspected["flops_absorbed"]]
+        head = 2 * inspected["hidden_size"] * inspected["vocab_size"]
+        for row in rows:
+            self.assertEqual(
+                row["flops_by_part"]["head"], head * (1 + 3)
+            )  # the prefill's last row, each token
+            prefill, first, *others = [decode[i][row["plan"]] for i in (0, 0, 1, 2)]
+            self.assertEqual(row["flops"], prefill + first + sum(others))
+
     def test_a_checkpoint_with_all_indexers_is_no_cost_only(self):
         folder = self.folder / "all"
         make_checkpoint(folder, "--all-indexers")
