@@ -40,12 +40,27 @@ void check_tokens(const std::string& path, const std::vector<int32_t>& tokens, i
   }
 }
 
+bool uses_selections(const Options& options) {
+  return !options.dump_selections.empty() || !options.force_selections.empty();
+}
+
+[[noreturn]] void refuse_selections(const Options& options, const std::string& reason) {
+  const char* flag = options.dump_selections.empty() ? "--force-selections" : "--dump-selections";
+  throw UsageError(fmt::format("{}: {}", flag, reason));
+}
+
 int run(const Options& options) {
+  if (uses_selections(options) && options.engine.options.attention == AttentionMode::dense) {
+    refuse_selections(options, "--attention dense selects no positions");
+  }
   const std::vector<int32_t> tokens = read_tokens(options.tokens);
   const auto num_tokens = static_cast<int64_t>(tokens.size());
   const auto engine = load_engine(options.engine, !options.json);
   const ModelInfo& info = engine->info();
   check_tokens(options.tokens, tokens, info.vocab_size);
+  if (uses_selections(options) && info.full_layers.empty()) {
+    refuse_selections(options, "no layer of this model has an indexer");
+  }
 
   const auto num_full = static_cast<int64_t>(info.full_layers.size());
   std::optional<SelectionDump> dump;
@@ -84,6 +99,7 @@ int run(const Options& options) {
 
 Action add_logits(CLI::App& app) {
   const auto options = std::make_shared<Options>();
+  options->engine.options.kv_cache_dtype = "f32";  // what is compared should not be rounded
   add_engine_flags(app, options->engine);
   app.add_option("--tokens", options->tokens, "Token ids: .npy, one dimension, any integer type")
       ->required()

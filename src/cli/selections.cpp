@@ -81,6 +81,9 @@ SelectionHook make_selection_hook(const std::vector<int>& full_layers, Selection
   return
       [=](int layer, int64_t first_position, int64_t num_rows, int64_t width, std::span<int32_t> positions) {
         const auto found = std::ranges::find(full_layers, layer);
+        if (found == full_layers.end()) {
+          throw std::logic_error(fmt::format("layer {} selects, but is no full layer", layer));
+        }
         const SelectionRows rows{found - full_layers.begin(), first_position, num_rows, width, positions};
         if (dump != nullptr) dump->write(rows);
         if (forced != nullptr) forced->overwrite(rows);

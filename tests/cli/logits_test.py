@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """logits: .npy files read strictly and written whole or not at all, selections dumped and forced."""
 
+import json
 import struct
 import unittest
 
 import numpy as np
-from program import ProgramTest
+from program import ProgramTest, make_checkpoint
 
 TOKENS = np.arange(40) % 256
 VOCAB, TOPK, NUM_FULL = 320, 8, 4
@@ -144,6 +145,34 @@ class Logits(ProgramTest):
         found = self.logits(tokens, "--force-selections", self.save("forced.npy", forced))
         np.testing.assert_array_equal(found[0], logits[0])
         self.assertGreater(np.abs(found[-1] - logits[-1]).max(), 0)
+
+    def test_no_selections_where_no_indexer_runs(self):
+        tokens = self.save("t.npy", TOKENS)
+        forced = self.save("forced.npy", np.zeros((0, len(TOKENS), TOPK), np.int32))
+        fixed = json.dumps({"index_topk": 0, "index_fixed_pattern": {"window": 4}})
+        for flags in (("--attention", "dense"), ("--hf-overrides", fixed)):
+            for flag in ("--dump-selections", "--force-selections"):
+                path = forced if flag == "--force-selections" else self.folder / "none.npy"
+                self.assert_error(flag, *self.arguments(tokens, "none.out"), flag, path, *flags)
+            self.logits(tokens, *flags)
+        self.assertFalse((self.folder / "none.npy").exists())
+        self.assertFalse((self.folder / "none.out").exists())
+        self.assertEqual(self.left_behind(), [])
+
+    def test_the_cache_is_f32_unless_asked(self):
+        model = self.folder / "bf16"
+        make_checkpoint(model, dtype="bf16")
+        tokens = self.save("t.npy", TOKENS)
+
+        def logits(*flags):
+            out = self.folder / "bf16.npy"
+            self.run_program("logits", model, "--tokens", tokens, "--output", out, *flags)
+            return out.read_bytes()
+
+        self.assertEqual(logits(), logits("--kv-cache-dtype", "f32"))
+        self.assertNotEqual(logits(), logits("--kv-cache-dtype", "bf16"))
+        said = self.run_program("logits", "--help").stdout
+        self.assertIn("[f32]", said[said.index("--kv-cache-dtype") :].split("--attention")[0])
 
     def test_forced_selections_that_are_no_sets_of_visible_positions(self):
         tokens = self.save("t.npy", TOKENS)
