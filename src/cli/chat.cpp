@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <exception>
 #include <iostream>
 #include <memory>
 #include <utility>
@@ -44,10 +45,15 @@ class Chat {
   }
 
   void reset() {
-    if (sequence_ != 0) engine_.release(sequence_);
-    sequence_ = engine_.create_sequence();
+    renew_sequence();
     messages_.clear();
     if (!options_.system.empty()) messages_.push_back({"system", options_.system});
+  }
+
+  /// The next turn reads the whole conversation again: after a failure nobody knows what the cache holds.
+  void renew_sequence() {
+    if (const SequenceId old = std::exchange(sequence_, 0); old != 0) engine_.release(old);
+    sequence_ = engine_.create_sequence();
   }
 
   /// Streams the reply to stdout. A turn that fails is as if it had not been said. Returns false when
@@ -91,32 +97,40 @@ class Chat {
   std::vector<ChatMessage> messages_;
 };
 
+// Returns false where the conversation is over.
+bool obey(Chat& chat, const std::string& line, int& exit_code) {
+  if (line == "/quit" || line == "/exit") return false;
+  if (line == "/help") {
+    fmt::print(stderr, "{}", kHelp);
+  } else if (line == "/reset") {
+    chat.reset();
+  } else if (!line.empty() && !chat.say(line)) {
+    exit_code = kInterrupted;
+    return false;
+  }
+  return true;
+}
+
 int run(const Options& options) {
   const auto engine = load_engine(options.engine, true);
   Chat chat(*engine, options);
   const bool interactive = isatty(STDIN_FILENO);
   if (interactive && !options.engine.quiet) fmt::print(stderr, "{}", kHelp);
+  int exit_code = kOk;
   for (std::string line;;) {
     if (interactive) print("> ");
     if (!std::getline(std::cin, line)) break;
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line == "/quit" || line == "/exit") break;
-    if (line.empty()) continue;
-    if (line == "/help") {
-      fmt::print(stderr, "{}", kHelp);
-    } else if (line == "/reset") {
-      chat.reset();
-    } else {
-      try {
-        if (!chat.say(line)) return kInterrupted;
-      } catch (const Error& error) {
-        if (!interactive) throw;
-        print_error(error.what());
-      }
+    try {
+      if (!obey(chat, line, exit_code)) break;
+    } catch (const std::exception& error) {
+      if (!interactive) throw;
+      print_error(error.what());
+      chat.renew_sequence();
     }
   }
-  if (interactive) print("\n");
-  return kOk;
+  if (interactive && exit_code == kOk) print("\n");
+  return exit_code;
 }
 
 }  // namespace

@@ -35,12 +35,32 @@ ChatOptions chat_options(const TemplateFlags& flags) {
   return options;
 }
 
+namespace {
+
+// Frees the sequence of a request whose step failed; that this fails as well is no news.
+void forget(Engine& engine, RequestId id) {
+  try {
+    engine.cancel(id);
+    engine.step();
+    engine.take(id);
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+}  // namespace
+
 Completion run_request(Engine& engine, Request request) {
   const InterruptScope scope;
   const RequestId id = engine.submit(std::move(request));
   bool cancelled = false;
-  while (engine.step()) {
-    if (interrupted() && !std::exchange(cancelled, true)) engine.cancel(id);
+  try {
+    while (engine.step()) {
+      if (interrupted() && !std::exchange(cancelled, true)) engine.cancel(id);
+    }
+  } catch (...) {
+    forget(engine, id);
+    throw;
   }
   std::optional<Completion> completion = engine.take(id);
   if (!completion) throw std::runtime_error("the engine stopped before the request was done");

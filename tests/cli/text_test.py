@@ -4,10 +4,13 @@
 
 import json
 import math
+import os
+import pty
+import subprocess
 import unittest
 
 import numpy as np
-from program import CHAT_TEMPLATE, USAGE, ProgramTest
+from program import CHAT_TEMPLATE, PROGRAM, USAGE, ProgramTest
 
 TEXT = "It was the best of times, it was the worst of times; é and 漢字 too.\n" * 6
 
@@ -109,6 +112,34 @@ class Chat(ProgramTest):
     def test_a_conversation_beyond_the_context_ends_with_numbers(self):
         done = self.chat(["x" * 200], "--ctx-size", 64, code=4)
         self.assertIn("64", done.stderr)
+
+    def test_on_a_terminal_a_failed_turn_is_not_the_end(self):
+        master, slave = pty.openpty()
+        command = [
+            PROGRAM,
+            "chat",
+            self.model,
+            "--temp",
+            0,
+            "-n",
+            6,
+            "--ignore-eos",
+            "--ctx-size",
+            64,
+        ]
+        with subprocess.Popen(
+            [*map(str, command)], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            os.close(slave)
+            lines = ["hello", "x" * 200, "/reset", "hello", "/quit"]
+            os.write(master, "".join(line + "\n" for line in lines).encode())
+            output, errors = process.communicate(timeout=60)
+        os.close(master)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertEqual(errors.count(b"indexshare: error: "), 1, errors)
+        replies = output.split(b"> ")
+        self.assertEqual(replies[1], replies[4])  # the same conversation, begun anew
+        self.assertTrue(replies[1].endswith(b"\n"))
 
     def test_chat_takes_no_prompt(self):
         self.assert_error("--prompt", "chat", self.model, "--prompt", "x", code=USAGE)
