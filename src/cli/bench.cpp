@@ -241,7 +241,14 @@ Action add_bench(CLI::App& app, const std::vector<std::string>& arguments) {
   app.add_option_function<std::string>("--row",
                                        [options](const std::string& text) { options->row = parse_row(text); })
       ->group("");
-  return [options] { return run(*options); };
+  return [options, plan = app.get_option("--plan")] {
+    const bool dense = options->engine.options.attention == AttentionMode::dense;
+    if (dense && plan->count() == 0) options->plans = Plans::shared;  // there is one way to see everything
+    if (dense && options->plans != Plans::shared) {
+      throw UsageError("--attention dense runs no indexer: expected --plan shared beside it");
+    }
+    return run(*options);
+  };
 }
 
 }  // namespace indexshare::cli

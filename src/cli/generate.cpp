@@ -131,6 +131,9 @@ Action add_generate(CLI::App& app) {
   app.add_flag("--special", options->special, "Let <|...|> in the prompt become special tokens")
       ->excludes(chat);
   add_template_flags(app, options->chat_template);
+  for (const char* name : {"--chat-template-file", "--chat-template-kwargs"}) {
+    app.get_option(name)->needs(chat);
+  }
   options->sampling.add_to(app);
   add_json_flag(app, options->json);
   app.add_flag("--progress", options->progress, "Draw the progress bar on a terminal even with --json");

@@ -16,7 +16,7 @@ namespace {
 struct Options {
   std::string model;
   EngineOptions config;  // its --hf-overrides and --kv-cache-dtype
-  FixedPattern pattern;
+  PatternFlags pattern;
   std::vector<int64_t> contexts = {4096, 131072, 1048576};
   bool json = false;
 };
@@ -170,7 +170,7 @@ std::string describe_flops(const std::vector<ContextCost>& costs, const std::str
 
 int run(const Options& options) {
   InspectOptions inspect;
-  inspect.hf_overrides = merged_overrides(options.config.hf_overrides, options.pattern);
+  inspect.hf_overrides = merged_overrides(options.config.hf_overrides, options.pattern, options.model);
   inspect.kv_cache_dtype = options.config.kv_cache_dtype;
   inspect.contexts = options.contexts;
   const ModelSummary summary = inspect_model(options.model, inspect);

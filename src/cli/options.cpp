@@ -19,6 +19,11 @@ namespace {
 
 constexpr int64_t kMaxCount = int64_t{1} << 40;  // keeps sums of counts far from overflow
 
+constexpr const char* kPatternSection = "index_fixed_pattern";
+// A JSON merge patch that removes every field of that section.
+const Json kNoPattern = {{"window", nullptr},       {"sinks", nullptr},      {"stride", nullptr},
+                         {"stride_phase", nullptr}, {"stride_cap", nullptr}, {"mode", nullptr}};
+
 // "ID=V"
 std::pair<int32_t, float> parse_logit_bias(const std::string& entry) {
   const size_t equals = entry.find('=');
@@ -27,6 +32,42 @@ std::pair<int32_t, float> parse_logit_bias(const std::string& entry) {
   }
   return {parse_number<int32_t>("--logit-bias", entry.substr(0, equals), {0, INT32_MAX}),
           parse_number<float>("--logit-bias", entry.substr(equals + 1))};
+}
+
+std::filesystem::path config_file(const std::string& model) {
+  if (std::filesystem::is_directory(model)) return std::filesystem::path(model) / "config.json";
+  return inspect_model(model).path;
+}
+
+// The section of the model's own config.json; null where there is none. What is malformed the library names.
+Json section_of_config(const std::string& model) {
+  const std::string text = read_file(config_file(model).string());
+  const Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return config.is_object() ? config.value(kPatternSection, Json()) : Json();
+}
+
+int64_t number(const Json& section, const char* field, int64_t fallback) {
+  const auto found = section.find(field);
+  return found != section.end() && found->is_number_integer() ? found->get<int64_t>() : fallback;
+}
+
+// --stride-phase, --stride-cap and --pattern-mode mean nothing without what they refine.
+void refuse_refinements_of_nothing(const Json& given, const Json& overrides, const std::string& model) {
+  const char* phase_or_cap = given.contains("stride_phase") ? "--stride-phase"
+                             : given.contains("stride_cap") ? "--stride-cap"
+                                                            : nullptr;
+  if (phase_or_cap == nullptr && !given.contains("mode")) return;
+  const auto strided = [](const Json& section) { return number(section, "stride", 0) > 0; };
+  const auto active = [&](const Json& section) {
+    return strided(section) || number(section, "window", 0) > 0 || number(section, "sinks", 0) > 0;
+  };
+  if (phase_or_cap == nullptr ? active(overrides) : strided(overrides)) return;
+  Json section = section_of_config(model);
+  section.merge_patch(overrides);
+  if (phase_or_cap != nullptr && !strided(section)) {
+    throw UsageError(fmt::format("{} needs --stride: there is no stride", phase_or_cap));
+  }
+  if (!active(section)) throw UsageError("--pattern-mode needs a --window, --sinks or --stride");
 }
 
 }  // namespace
@@ -46,19 +87,27 @@ void add_config_flags(CLI::App& app, EngineOptions& options) {
                           {{"auto", "auto"}, {"f32", "f32"}, {"bf16", "bf16"}});
 }
 
-void add_pattern_flags(CLI::App& app, FixedPattern& pattern) {
-  const FlagGroup group(app, "Positions attended whatever the index says");
-  const Range<int64_t> count{0, kMaxCount};
-  add_number(app, "--window", pattern.window, "Always attend the last N positions", count);
-  add_number(app, "--sinks", pattern.sinks, "Always attend the first N positions", count);
-  add_number(app, "--stride", pattern.stride, "Always attend every N-th position", count);
-  add_number(app, "--stride-phase", pattern.stride_phase, "The strided positions are congruent to N", count);
-  add_number(app, "--stride-cap", pattern.stride_cap, "At most the latest N strided positions (0: all)",
-             count);
-  add_choice<FixedPattern::Mode>(
-      app, "--pattern-mode", pattern.mode,
-      "Top-k among the other positions (fill), or among all and then merged (union)",
-      {{"fill", FixedPattern::Mode::fill}, {"union", FixedPattern::Mode::union_}});
+void add_pattern_flags(CLI::App& app, PatternFlags& flags) {
+  const FlagGroup group(app, "Positions attended whatever the index says (else as config.json has it)");
+  const auto add = [&](const char* name, const char* field, const char* help) {
+    const auto take = [&flags, field](int64_t value) { flags.given[field] = value; };
+    add_number<int64_t>(app, name, take, help, {0, INT32_MAX}, "");
+  };
+  add("--window", "window", "Always attend the last N positions (0: off)");
+  add("--sinks", "sinks", "Always attend the first N positions (0: off)");
+  add("--stride", "stride", "Always attend every N-th position (0: off)");
+  add("--stride-phase", "stride_phase", "The strided positions are congruent to N");
+  add("--stride-cap", "stride_cap", "At most the latest N strided positions (0: all)");
+  const auto take = [&flags](const std::string& word) {
+    if (word != "fill" && word != "union") {
+      throw CLI::ValidationError("--pattern-mode", fmt::format("expected fill or union, got \"{}\"", word));
+    }
+    flags.given["mode"] = word;
+  };
+  app.add_option_function<std::string>(
+         "--pattern-mode", take,
+         "Top-k among the other positions (fill), or among all and then merged (union)")
+      ->type_name("fill|union");
 }
 
 void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
@@ -87,28 +136,36 @@ void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
   add_pattern_flags(app, flags.pattern);
 }
 
-std::string merged_overrides(const std::string& hf_overrides, const FixedPattern& pattern) {
-  if (!pattern.active()) return hf_overrides;
+std::string merged_overrides(const std::string& hf_overrides, const PatternFlags& pattern,
+                             const std::string& model) {
+  if (pattern.given.empty()) return hf_overrides;
   Json overrides = Json::object();
   if (!hf_overrides.empty()) overrides = Json::parse(hf_overrides, nullptr, /*allow_exceptions=*/false);
   if (!overrides.is_object()) throw UsageError("--hf-overrides: expected a JSON object");
-  Json& section = overrides["index_fixed_pattern"];
-  section = {{"window", pattern.window}, {"sinks", pattern.sinks}};
-  section["stride"] = pattern.stride;
-  section["stride_phase"] = pattern.stride_phase;
-  section["stride_cap"] = pattern.stride_cap;
-  section["mode"] = pattern.mode == FixedPattern::Mode::fill ? "fill" : "union";
+  Json& section = overrides[kPatternSection];
+  if (section.is_null() && hf_overrides.find(kPatternSection) != std::string::npos) {
+    section = kNoPattern;  // null takes the config's section away, its fields do as well
+  }
+  if (!section.is_null() && !section.is_object()) {
+    throw UsageError(fmt::format("--hf-overrides: {}: expected an object", kPatternSection));
+  }
+  section.merge_patch(pattern.given);
+  refuse_refinements_of_nothing(pattern.given, section, model);
+  if (number(pattern.given, "stride", 1) == 0) section["stride_phase"] = section["stride_cap"] = 0;
   return overrides.dump();
 }
 
 std::filesystem::path model_directory(const std::string& model) {
   if (std::filesystem::is_directory(model)) return model;
-  return std::filesystem::path(inspect_model(model).path).parent_path();
+  return config_file(model).parent_path();
 }
 
 std::unique_ptr<Engine> load_engine(const EngineFlags& flags, bool show_progress) {
   EngineOptions options = flags.options;
-  options.hf_overrides = merged_overrides(options.hf_overrides, flags.pattern);
+  if (options.attention == AttentionMode::dense && !flags.pattern.given.empty()) {
+    throw UsageError("--attention dense attends every position: no fixed pattern can be added to it");
+  }
+  options.hf_overrides = merged_overrides(options.hf_overrides, flags.pattern, flags.model);
   ProgressBar bar("loading", show_progress && !flags.quiet, ProgressUnit::bytes);
   options.load_progress = bar.callback();
   if (flags.notes && !flags.quiet) {

@@ -16,11 +16,16 @@
 
 namespace indexshare::cli {
 
+/// The flags of FixedPattern that were given, as fields of the config section index_fixed_pattern.
+struct PatternFlags {
+  Json given = Json::object();
+};
+
 /// MODEL, the engine's options and how much is said on the way.
 struct EngineFlags {
   std::string model;
   EngineOptions options;
-  FixedPattern pattern;
+  PatternFlags pattern;
   bool quiet = false, verbose = false;
   bool notes = true;  // pass on the library's remarks
 };
@@ -31,11 +36,13 @@ void add_model_argument(CLI::App& app, std::string& model, const std::string& he
 /// The two flags that `inspect` shares with the others.
 void add_config_flags(CLI::App& app, EngineOptions& options);
 /// The positions that are always attended (FixedPattern).
-void add_pattern_flags(CLI::App& app, FixedPattern& pattern);
+void add_pattern_flags(CLI::App& app, PatternFlags& flags);
 void add_json_flag(CLI::App& app, bool& json);
 
-/// --hf-overrides with the fixed pattern's flags laid over it. @throws UsageError where it is no JSON object.
-std::string merged_overrides(const std::string& hf_overrides, const FixedPattern& pattern);
+/// --hf-overrides with the pattern flags laid over it: what no flag names stays as the config has it.
+/// @throws UsageError where it is no JSON object, or where a flag refines a pattern that there is not.
+std::string merged_overrides(const std::string& hf_overrides, const PatternFlags& pattern,
+                             const std::string& model);
 
 /// Where the files of MODEL are, for a verb that needs some of them alone. @throws Error{not_found}.
 std::filesystem::path model_directory(const std::string& model);

@@ -81,6 +81,9 @@ Action add_tokenize(CLI::App& app) {
   app.add_flag("--count", options->count, "Only how many tokens there are");
   add_number_list(app, "--decode", options->decode, "Print the text of these ids, separated by commas",
                   {0, INT32_MAX});
+  for (const char* name : {"--prompt", "--file", "--special", "--no-add-special", "--count"}) {
+    app.get_option("--decode")->excludes(app.get_option(name));
+  }
   add_json_flag(app, options->json);
   return [options] { return run(*options); };
 }

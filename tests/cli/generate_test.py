@@ -4,6 +4,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -143,6 +144,41 @@ class Generate(ProgramTest):
         overrides = json.dumps({"index_fixed_pattern": overrides})
         same = self.generate("-p", "a prompt of some length", "-n", 4, "--hf-overrides", overrides)
         self.assertEqual(result["tokens"], same["tokens"])
+
+    def test_pattern_flags_are_laid_over_the_config(self):
+        folder = self.folder / "pattern"
+        shutil.copytree(self.model, folder)
+        config = json.loads((folder / "config.json").read_text())
+        section = {"window": 4, "sinks": 2, "stride": 8, "stride_cap": 1}
+        config["index_fixed_pattern"] = section
+        (folder / "config.json").write_text(json.dumps(config))
+
+        def total(model, *flags):  # of the attention, which tells how many positions were attended
+            arguments = ("-p", "a prompt of some length", "-n", 4, "--temp", 0, "--ignore-eos")
+            result = self.run_json("generate", model, *arguments, *flags)
+            return result["tokens"], result["counters"]["flops"]["total"]
+
+        def expected(**section):
+            return total(self.model, "--hf-overrides", json.dumps({"index_fixed_pattern": section}))
+
+        self.assertEqual(total(folder), expected(**section))
+        self.assertEqual(total(folder, "--window", 6), expected(**{**section, "window": 6}))
+        self.assertEqual(total(folder, "--stride-cap", 3), expected(**{**section, "stride_cap": 3}))
+        self.assertEqual(total(folder, "--stride", 0), expected(window=4, sinks=2))
+        none = ("--window", 0, "--sinks", 0, "--stride", 0)
+        self.assertEqual(total(folder, *none), total(self.model))
+        self.assertNotEqual(total(folder)[1], total(self.model)[1])
+        removed = ("--hf-overrides", '{"index_fixed_pattern":null}', "--sinks", 1)
+        self.assertEqual(total(folder, *removed), total(self.model, "--sinks", 1))
+        union = ("--pattern-mode", "union")
+        self.assertEqual(total(folder, *union), expected(**section, mode="union"))
+
+    def test_refinements_of_no_pattern(self):
+        for flag, value in (("--stride-cap", 2), ("--stride-phase", 0), ("--pattern-mode", "fill")):
+            arguments = ("generate", self.model, "-p", "x", flag, value)
+            self.assert_error(flag, *arguments)
+            self.assert_error(flag, *arguments, "--stride", 0)
+            self.run_program(*arguments, "-n", 1, "--stride", 4)
 
     def test_another_plan(self):
         overrides = json.dumps({"index_topk_pattern": "FFSSSSFS"})

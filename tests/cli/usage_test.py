@@ -91,6 +91,17 @@ class Usage(ProgramTest):
         for flag, value in cases:
             self.assert_error([flag, "expected"], "generate", "model", "-p", "x", flag, value)
 
+    def test_flags_that_would_be_ignored(self):
+        generate = ("generate", "model", "-p", "x")
+        for flag in ("--chat-template-file", "--chat-template-kwargs"):
+            self.assert_error([flag, "--chat"], *generate, flag, "{}")
+        for flags in (("--window", 4), ("--sinks", 0), ("--pattern-mode", "fill")):
+            self.assert_error("--attention dense", *generate, "--attention", "dense", *flags)
+        for flags in (("-p", "x"), ("-f", "x"), ("--count",), ("--special",)):
+            self.assert_error("--decode", "tokenize", "model", "--decode", "1", *flags)
+        for plan in ("both", "every_layer"):
+            self.assert_error("--plan", "bench", "model", "--attention", "dense", "--plan", plan)
+
     def test_lists(self):
         self.assert_error("--context", "inspect", "model", "--context", "1,,2")
         self.assert_error("--context", "inspect", "model", "--context", "0")
