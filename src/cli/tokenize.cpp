@@ -63,8 +63,19 @@ int decode(const Tokenizer& tokenizer, const Options& options) {
   return kOk;
 }
 
+std::filesystem::path directory_of(const std::string& model) {
+  try {
+    return model_directory(model);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::unsupported) throw;
+    throw Error(error.code(), fmt::format("{} (a name is looked up by a config.json that can be run; "
+                                          "a directory needs none)",
+                                          error.what()));
+  }
+}
+
 int run(const Options& options) {
-  const Tokenizer tokenizer = Tokenizer::load(model_directory(options.model));
+  const Tokenizer tokenizer = Tokenizer::load(directory_of(options.model));
   return options.decode.empty() ? encode(tokenizer, options) : decode(tokenizer, options);
 }
 
