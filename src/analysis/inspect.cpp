@@ -43,6 +43,17 @@ WeightSummary summarize_weights(const ModelConfig& config, const fs::path& direc
   return summary;
 }
 
+void note_mismatches(const WeightSummary& weights, std::vector<std::string>& notes) {
+  const auto& missing = weights.missing_tensors;
+  if (!missing.empty())
+    notes.push_back(fmt::format("{}{} tensors are missing, the first is {}: this model cannot run",
+                                missing.size() >= kMaxMissingTensors ? "at least " : "", missing.size(),
+                                missing.front()));
+  if (const auto& surplus = weights.surplus_indexer_tensors; !surplus.empty())
+    notes.push_back(fmt::format("{} indexer tensors of {} shared layers are not read, the first is {}",
+                                surplus.size(), weights.surplus_indexer_layers.size(), surplus.front()));
+}
+
 void fill_from_config(const ModelConfig& config, ModelSummary& summary) {
   summary.family = config.family;
   summary.weights_dtype = config.weights_dtype;
@@ -94,8 +105,10 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
                                       .prefill = prefill_flops(config, context, AttentionForm::absorbed)});
   }
   if (!is_config && (fs::exists(directory / "model.safetensors", error) ||
-                     fs::exists(directory / "model.safetensors.index.json", error)))
+                     fs::exists(directory / "model.safetensors.index.json", error))) {
     summary.weights = summarize_weights(config, directory);
+    note_mismatches(*summary.weights, summary.notes);
+  }
   return summary;
 }
 

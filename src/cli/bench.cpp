@@ -23,8 +23,8 @@
 namespace indexshare::cli {
 namespace {
 
-constexpr uint64_t kSeed = 42;  // of the random tokens and cache rows
-constexpr int64_t kMaxContext = int64_t{1} << 40;
+constexpr uint64_t kSeed = 42;              // of the random tokens and cache rows
+constexpr int64_t kMaxContext = INT32_MAX;  // positions of a cache
 
 enum class Plans { shared, every_layer, both };
 enum class Fill { random, prefill };
@@ -189,6 +189,12 @@ int run(const Options& options) {
   if (options.row) {
     print(Measurement(options, *options.row).run().dump());
     return kOk;
+  }
+  for (const int64_t context : options.contexts) {
+    if (context + options.prefill_tokens + options.decode_tokens > kMaxContext) {
+      throw UsageError(fmt::format("--context: expected at most {} with the tokens timed, got {}",
+                                   kMaxContext - options.prefill_tokens - options.decode_tokens, context));
+    }
   }
   Json results = Json::array();
   for (const int64_t context : options.contexts) {

@@ -36,6 +36,7 @@ class FlagGroup {
 template <typename T>
 struct Range {
   T low = std::numeric_limits<T>::lowest(), high = std::numeric_limits<T>::max();
+  bool above_low = false;  // low itself is outside
 };
 
 /// @throws CLI::ValidationError naming the flag.
@@ -50,11 +51,13 @@ T parse_number(const std::string& flag, const std::string& text, Range<T> range 
         fmt::format("expected {}, got \"{}\"", std::is_integral_v<T> ? "a whole number" : "a number", text));
   }
   bool inside = error == std::errc() && value >= range.low && value <= range.high;  // false for NaN
+  if (range.above_low) inside = inside && value > range.low;
   if constexpr (std::is_floating_point_v<T>) inside = inside && std::isfinite(value);
   if (!inside) {
     const bool no_upper_bound = range.high == std::numeric_limits<T>::max() && error == std::errc();
-    const std::string bounds = no_upper_bound ? fmt::format("at least {}", range.low)
-                                              : fmt::format("between {} and {}", range.low, range.high);
+    std::string bounds = fmt::format("between {} and {}", range.low, range.high);
+    if (range.above_low) bounds = fmt::format("more than {}, at most {}", range.low, range.high);
+    if (no_upper_bound) bounds = fmt::format("at least {}", range.low);
     throw CLI::ValidationError(flag, fmt::format("expected {}, got {}", bounds, text));
   }
   return value;

@@ -193,7 +193,8 @@ Action add_inspect(CLI::App& app) {
   add_model_argument(app, options->model, "Directory, config.json, or org/name in the local HF cache");
   add_number_list(app, "--context", options->contexts, "Lengths to cost, separated by commas",
                   {1, std::numeric_limits<int32_t>::max()});
-  add_config_flags(app, options->config);
+  options->config.kv_cache_dtype = InspectOptions{}.kv_cache_dtype;
+  add_config_flags(app, options->config, "bf16");
   add_pattern_flags(app, options->pattern);
   add_json_flag(app, options->json);
   return [options] { return run(*options); };

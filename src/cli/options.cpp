@@ -31,7 +31,7 @@ std::pair<int32_t, float> parse_logit_bias(const std::string& entry) {
     throw CLI::ValidationError("--logit-bias", fmt::format("expected ID=V, got \"{}\"", entry));
   }
   return {parse_number<int32_t>("--logit-bias", entry.substr(0, equals), {0, INT32_MAX}),
-          parse_number<float>("--logit-bias", entry.substr(equals + 1))};
+          parse_number<float>("--logit-bias", entry.substr(equals + 1), {-1e6f, 1e6f})};
 }
 
 std::filesystem::path config_file(const std::string& model) {
@@ -78,12 +78,12 @@ void add_model_argument(CLI::App& app, std::string& model, const std::string& he
 
 void add_json_flag(CLI::App& app, bool& json) { app.add_flag("--json", json, "One JSON object on stdout"); }
 
-void add_config_flags(CLI::App& app, EngineOptions& options) {
+void add_config_flags(CLI::App& app, EngineOptions& options, const std::string& auto_is) {
   app.add_option("--hf-overrides", options.hf_overrides,
                  "JSON object laid over config.json, e.g. '{\"index_topk_pattern\":\"FSSS\"}'")
       ->type_name("JSON");
   add_choice<std::string>(app, "--kv-cache-dtype", options.kv_cache_dtype,
-                          "Rows of the caches; auto: f32 for f32 weights, else bf16",
+                          "Rows of the caches; auto: " + auto_is,
                           {{"auto", "auto"}, {"f32", "f32"}, {"bf16", "bf16"}});
 }
 
@@ -117,12 +117,12 @@ void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
   EngineOptions& options = flags.options;
   add_number(app, "-t,--threads", options.threads, "Threads (0: what affinity and cgroup allow)", {0, 4096});
   add_number<int64_t>(app, "-c,--ctx-size,--max-model-len", options.ctx_size,
-                      "Positions of cache (0: the model's maximum)", {0, kMaxCount});
+                      "Positions of cache (0: the model's maximum)", {0, INT32_MAX});
   add_number<int64_t>(app, "-b,--batch-size,--chunk-size", options.chunk_size, "Tokens of one forward pass",
-                      {1, int64_t{1} << 20});
+                      {1, 65536});
   add_choice<std::string>(app, "--backend", options.backend, "What computes",
                           {{"cpu", "cpu"}, {"reference", "reference"}, {"cuda", "cuda"}});
-  add_config_flags(app, options);
+  add_config_flags(app, options, "f32 for f32 weights, else bf16");
   if (with_plan) {
     add_choice<PlanChoice>(app, "--plan", options.plan, "Layers that run an indexer",
                            {{"shared", PlanChoice::shared}, {"every_layer", PlanChoice::every_layer}});
@@ -142,10 +142,9 @@ std::string merged_overrides(const std::string& hf_overrides, const PatternFlags
   Json overrides = Json::object();
   if (!hf_overrides.empty()) overrides = Json::parse(hf_overrides, nullptr, /*allow_exceptions=*/false);
   if (!overrides.is_object()) throw UsageError("--hf-overrides: expected a JSON object");
+  const bool removed = overrides.contains(kPatternSection) && overrides[kPatternSection].is_null();
   Json& section = overrides[kPatternSection];
-  if (section.is_null() && hf_overrides.find(kPatternSection) != std::string::npos) {
-    section = kNoPattern;  // null takes the config's section away, its fields do as well
-  }
+  if (removed) section = kNoPattern;  // null takes the config's section away: so do these, field by field
   if (!section.is_null() && !section.is_object()) {
     throw UsageError(fmt::format("--hf-overrides: {}: expected an object", kPatternSection));
   }
@@ -188,37 +187,49 @@ std::unique_ptr<Engine> load_engine(const EngineFlags& flags, bool show_progress
 
 template <typename T>
 void SamplingFlags::add(CLI::App& app, const std::string& names, T SamplingOptions::* field,
-                        const std::string& help, T low, T high) {
+                        const std::string& help, Range<T> range) {
   const std::string fallback = fmt::format("the model's, else {}", SamplingOptions{}.*field);
   add_number<T>(
       app, names,
       [this, field](T value) { given_.push_back([=](SamplingOptions& options) { options.*field = value; }); },
-      help, {low, high}, fallback);
+      help, range, fallback);
 }
 
 void SamplingFlags::add_to(CLI::App& app) {
   const FlagGroup group(app, "Sampling");
   using S = SamplingOptions;
-  constexpr float kAny = std::numeric_limits<float>::max();
-  add_number<int64_t>(
-      app, "-n,--n-predict,--max-tokens", [this](int64_t value) { max_tokens_ = value; },
-      "Tokens to generate at most (-1: as many as fit)", {-1, kMaxCount},
-      fmt::format("the model's, else {}", SamplingOptions{}.max_tokens));
-  add<float>(app, "--temp,--temperature", &S::temperature, "0: always the likeliest token", 0, kAny);
-  add<int64_t>(app, "--top-k", &S::top_k, "Among the N likeliest tokens (0: off)", 0, kMaxCount);
-  add<float>(app, "--top-p", &S::top_p, "Among the likeliest that make up this probability", 0, 1);
-  add<float>(app, "--min-p", &S::min_p, "Among those at least so likely, relative to the likeliest", 0, 1);
+  const auto take_max_tokens = [this](int64_t value) {
+    if (value == 0) throw CLI::ValidationError("--max-tokens", "expected at least 1, or -1, got 0");
+    max_tokens_ = value;
+  };
+  add_number<int64_t>(app, "-n,--n-predict,--max-tokens", take_max_tokens,
+                      "Tokens to generate at most (-1: as many as fit)", {-1, kMaxCount},
+                      fmt::format("the model's, else {}", SamplingOptions{}.max_tokens));
+  // What the engine accepts, see validate(): said here, it costs no loading.
+  add<float>(app, "--temp,--temperature", &S::temperature, "0: always the likeliest token", {0, 100});
+  add<int64_t>(app, "--top-k", &S::top_k, "Among the N likeliest tokens (0: off)", {0, INT64_MAX});
+  add<float>(app, "--top-p", &S::top_p, "Among the likeliest that make up this probability", {0, 1, true});
+  add<float>(app, "--min-p", &S::min_p, "Among those at least so likely, relative to the likeliest", {0, 1});
   add<float>(app, "--repeat-penalty,--repetition-penalty", &S::repetition_penalty,
-             "Divides the logits of tokens seen (1: off)", 0, kAny);
+             "Divides the logits of tokens seen (1: off)", {0, 100, true});
   add<float>(app, "--presence-penalty", &S::presence_penalty, "Taken off the logits of tokens generated",
-             -kAny, kAny);
-  add<float>(app, "--frequency-penalty", &S::frequency_penalty, "The same for each time they occurred", -kAny,
-             kAny);
-  add<uint64_t>(app, "-s,--seed", &S::seed, "The same seed gives the same text", 0, UINT64_MAX);
+             {-100, 100});
+  add<float>(app, "--frequency-penalty", &S::frequency_penalty, "The same for each time they occurred",
+             {-100, 100});
+  add<uint64_t>(app, "-s,--seed", &S::seed, "The same seed gives the same text", {});
   add<int>(app, "--logprobs", &S::logprobs, "Log-probabilities of each token and the N likeliest (-1: none)",
-           -1, 1 << 20);
+           {-1, INT32_MAX});
   app.add_flag("--ignore-eos", ignore_eos_, "Go on after the end-of-text token");
-  app.add_option("--stop", stop_, "End before this string; may be repeated")->type_name("TEXT");
+  app.add_option_function<std::vector<std::string>>(
+         "--stop",
+         [this](const std::vector<std::string>& strings) {
+           if (std::ranges::find(strings, "") != strings.end()) {
+             throw CLI::ValidationError("--stop", "expected at least one byte, got an empty string");
+           }
+           stop_ = strings;
+         },
+         "End before this string; may be repeated")
+      ->type_name("TEXT");
   app.add_option_function<std::vector<std::string>>(
          "--logit-bias",
          [this](const std::vector<std::string>& entries) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "flags.h"
 #include "indexshare/engine.h"
 #include "terminal.h"
 
@@ -34,7 +35,8 @@ struct EngineFlags {
 void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan = true);
 void add_model_argument(CLI::App& app, std::string& model, const std::string& help);
 /// The two flags that `inspect` shares with the others.
-void add_config_flags(CLI::App& app, EngineOptions& options);
+/// @param auto_is what --kv-cache-dtype auto means to the verb
+void add_config_flags(CLI::App& app, EngineOptions& options, const std::string& auto_is);
 /// The positions that are always attended (FixedPattern).
 void add_pattern_flags(CLI::App& app, PatternFlags& flags);
 void add_json_flag(CLI::App& app, bool& json);
@@ -61,7 +63,7 @@ class SamplingFlags {
  private:
   template <typename T>
   void add(CLI::App& app, const std::string& names, T SamplingOptions::* field, const std::string& help,
-           T low, T high);
+           Range<T> range);
 
   std::vector<std::function<void(SamplingOptions&)>> given_;
   std::vector<std::string> stop_;

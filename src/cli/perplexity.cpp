@@ -161,9 +161,9 @@ Action add_perplexity(CLI::App& app) {
       "token. The uncertainty is the standard error of that mean, times the perplexity.");
   add_engine_flags(app, options->engine);
   add_text_flags(app, options->text);
-  add_number<int64_t>(app, "--ctx", options->ctx, "Tokens of a window", {2, int64_t{1} << 40});
+  add_number<int64_t>(app, "--ctx", options->ctx, "Tokens of a window", {2, INT32_MAX});
   add_number<int64_t>(app, "--ppl-stride", options->stride, "Tokens between two windows (0: half of --ctx)",
-                      {0, int64_t{1} << 40});
+                      {0, INT32_MAX});
   add_json_flag(app, options->json);
   return [options] { return run(*options); };
 }

@@ -5,7 +5,7 @@
 import json
 import unittest
 
-from program import ROOT, ProgramTest
+from program import ROOT, ProgramTest, make_checkpoint
 
 CONFIG = ROOT / "tests" / "fixtures" / "configs" / "glm-5.2.json"
 FULL_LAYERS = [0, 1, *range(2, 78, 4)]
@@ -61,6 +61,25 @@ class Inspect(ProgramTest):
             "762 G",
         ):
             self.assertIn(word, said)
+
+    def test_weights_that_do_not_match_the_config(self):
+        model = self.folder / "model"
+        make_checkpoint(model, "--all-indexers")
+        surplus = self.run_json("inspect", model)
+        self.assertIn("indexer tensors of 4 shared layers", surplus["notes"][-1])
+        every_layer = ("--hf-overrides", '{"index_topk_pattern":"FFFFFFFF"}')
+        self.assertNotIn("indexer tensors", self.run_program("inspect", model, *every_layer).stdout)
+        make_checkpoint(self.folder / "lacking")
+        arguments = ("inspect", self.folder / "lacking", *every_layer)
+        missing = self.run_json(*arguments)
+        line = f"{len(missing['weights']['missing_tensors'])} tensors are missing, the first is "
+        self.assertIn(line + "model.layers.3.self_attn.indexer.", missing["notes"][-1])
+        self.assertIn("note: " + missing["notes"][-1], self.run_program(*arguments).stdout)
+
+    def test_the_cache_is_bf16_unless_asked(self):
+        said = self.run_program("inspect", "--help").stdout
+        self.assertIn("auto: bf16 [bf16]", " ".join(said.split()))
+        self.assertEqual(self.inspect()["kv_cache_dtype"], "bf16")
 
     def test_a_context_beyond_all_bounds(self):
         self.assert_error("--context", "inspect", CONFIG, "--context", 1 << 31)

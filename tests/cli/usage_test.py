@@ -80,6 +80,16 @@ class Usage(ProgramTest):
             ("--max-tokens", "-2"),
             ("--max-tokens", "1.5"),
             ("--chunk-size", "0"),
+            ("--chunk-size", "65537"),
+            ("--ctx-size", "2147483648"),
+            ("--temp", "101"),
+            ("--top-p", "0"),
+            ("--max-tokens", "0"),
+            ("--repeat-penalty", "0"),
+            ("--presence-penalty", "-101"),
+            ("--logit-bias", "5=2e6"),
+            ("--stop", ""),
+            ("--window", "2147483648"),
             ("--backend", "gpu"),
             ("--kv-cache-dtype", "fp4"),
             ("--plan", "none"),
@@ -106,6 +116,7 @@ class Usage(ProgramTest):
         self.assert_error("--context", "inspect", "model", "--context", "1,,2")
         self.assert_error("--context", "inspect", "model", "--context", "0")
         self.assert_error("--context", "bench", "model", "--context", "4k")
+        self.assert_error("--context", "bench", "model", "--context", (1 << 31) - 1)
 
     def test_a_missing_prompt_file_is_a_usage_error(self):
         missing = self.folder / "missing.txt"
