@@ -5,7 +5,8 @@ once with selections shared between layers, once with an indexer in every layer.
 
 FILE is any text. A text shorter than --tokens is read as it is, a longer one is cut there. Without
 FILE the project's own documents and sources are read, each behind a line that names it, the list
-repeated to --tokens. The fact stands on a line of its own, about a third of the way in.
+repeated to --tokens. The fact stands on a line of its own, at the end of the line next after 37 % of
+the text; where no line ends there, at the next space.
 """
 
 import argparse
@@ -131,13 +132,17 @@ def file_text(path, reader, limit):
 
 
 def plant(text, fact):
-    """The text with the fact on a line of its own, at the end of the line nearest to DEPTH."""
-    place = text.find("\n", int(len(text) * DEPTH))
-    place = len(text) if place < 0 else place + 1
+    """The text with the fact on a line of its own, at the end of the line next after DEPTH, or else
+    at the space next after it, or else at the end; and where that is, as a part of the text."""
+    text = text.rstrip()
+    depth = int(len(text) * DEPTH)
+    breaks = [text.find(character, depth) for character in "\n "]
+    place = next((found + 1 for found in breaks if found >= 0), len(text))
     before, after = text[:place], text[place:]
     if before and not before.endswith("\n"):
-        before += "\n"
-    return f"{before}{fact}\n{after.rstrip()}\n\n"
+        before = before.rstrip(" ") + "\n"
+    after = f"{after}\n" if after else ""
+    return f"{before}{fact}\n{after}\n", place / max(len(text), 1)
 
 
 def ask(model, prompt_path, question, plan, context):
@@ -233,14 +238,14 @@ def main():
             source = file_text(arguments.file, reader, arguments.tokens)
         else:
             source = own_documents(reader, arguments.tokens)
-        prompt = plant(source.text, arguments.fact)
+        prompt, depth = plant(source.text, arguments.fact)
         prompt_path = Path(folder) / "prompt.txt"
         prompt_path.write_text(prompt, encoding="utf-8")
         context = reader.count(prompt + arguments.question) + ANSWER_TOKENS + 64
 
         print(f"model     {arguments.model.name}")
         print(f"text      {source.num_tokens:,} tokens: {source.origin}")
-        print(f"planted   {arguments.fact}")
+        print(f"planted   {arguments.fact} (behind {depth:.0%} of the text)")
         print(f"question  {arguments.question}\n", flush=True)
         results = {}
         for plan in PLANS:
