@@ -6,11 +6,13 @@ import json
 import math
 import os
 import pty
+import shutil
 import subprocess
 import unittest
+import unittest.mock
 
 import numpy as np
-from program import CHAT_TEMPLATE, PROGRAM, USAGE, ProgramTest
+from program import BAD_MODEL, CHAT_TEMPLATE, PROGRAM, USAGE, ProgramTest
 
 TEXT = "It was the best of times, it was the worst of times; é and 漢字 too.\n" * 6
 
@@ -31,6 +33,20 @@ class Tokenize(ProgramTest):
             self.run_program("tokenize", self.model, "-p", "AB", "--count").stdout, "2\n"
         )
         self.assertEqual(self.run_json("tokenize", self.model, "-p", "", "--count")["count"], 0)
+
+    def test_a_name_whose_config_cannot_be_run(self):
+        cached = self.folder / "cache" / "hub" / "models--some--name"
+        snapshot = cached / "snapshots" / "1234"
+        shutil.copytree(self.model, snapshot)
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("1234")
+        places = {"HF_HOME": str(self.folder / "cache"), "HF_HUB_CACHE": ""}
+        with unittest.mock.patch.dict(os.environ, places):
+            self.run_program("tokenize", "some/name", "-p", "x")
+            (snapshot / "config.json").write_text('{"model_type": "other"}')
+            arguments = ("tokenize", "some/name", "-p", "x")
+            self.assert_error(["config.json", "a directory needs none"], *arguments, code=BAD_MODEL)
+        self.run_program("tokenize", snapshot, "-p", "x")
 
     def test_ids_that_are_no_tokens(self):
         self.assert_error("--decode", "tokenize", self.model, "--decode", "5,99999")
