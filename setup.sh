@@ -57,10 +57,8 @@ quietly() {
 }
 
 build() {
-  local targets=("$@") work
-  work=$(ninja -C build -n "${targets[@]}" 2>/dev/null | tail -n 1) || work=""
-  [[ $work == *"no work to do"* ]] || echo "setup: building ${targets[*]} (the first time takes minutes)"
-  quietly ninja -C build "${targets[@]}"
+  [[ -f build/.ninja_log ]] || echo "setup: building (the first time takes minutes)"
+  quietly ninja -C build "$@"
 }
 
 command -v dpkg-query >/dev/null && install_missing
