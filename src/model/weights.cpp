@@ -88,8 +88,8 @@ class Loader {
 
   // Rows of head h: nope_dim of the key, then v_dim of the value. Heads straddle FP8 scale blocks: a value's
   // rows keep their codes and find their scales by the row they come from; a key is transposed, which would
-  // cut scale blocks along the summed axis, so it is dequantised to f32 (in GLM-5.2 0.3 % of the weights grow
-  // fourfold).
+  // cut scale blocks along the summed axis, so it is dequantised to f32 (in GLM-5.2 0.07 % of the weights
+  // grow fourfold).
   void load_kv_b(const std::string& name, AttentionWeights& w) {
     const ModelConfig& c = config_;
     const int64_t head_rows = c.nope_dim + c.v_dim;

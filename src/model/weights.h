@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights: what the forward pass multiplies with, found in the checkpoint under the names of spec'd families,
+// Weights: what the forward pass multiplies with, found in the checkpoint by Hugging Face's names,
 // checked for shape and type, and handed to the backend. The share plan decides which indexers are read.
 #pragma once
 

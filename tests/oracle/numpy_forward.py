@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A third opinion: the forward pass of docs/spec.md in plain numpy, every key scored, no cache.
+"""A third opinion: the forward pass in plain numpy, from the papers' mathematics, every key scored, no cache.
 
 Written from the mathematics, not from another implementation. f64 by default.
 """

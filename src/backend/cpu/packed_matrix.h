@@ -2,9 +2,9 @@
 // A weight in panels of 32 output columns, [out/32][in][32] in the checkpoint's own dtype; the last panel is
 // padded with zeros. Within the 32 elements of one `in`:
 //   f32, f16   column j at j
-//   bf16       columns j and j + 16 side by side, so that one 32-bit lane widens into two vectors by shift
-//   and mask f8_e4m3    likewise in 16-bit lanes; scales [out/32][ceil(in/128)][32] f32 hold each column's
-//   own block scale
+//   bf16       columns j and j + 16 side by side: a 32-bit lane widens into two vectors by shift and mask
+//   f8_e4m3    likewise in 16-bit lanes
+// For f8_e4m3, scales [out/32][ceil(in/128)][32] f32 hold each column's own block scale.
 #pragma once
 
 #include <memory>
