@@ -57,7 +57,7 @@ std::unique_ptr<Matrix> random_matrix(Backend& backend, DType dtype, int64_t out
 struct Cache {
   static constexpr int64_t kPageSize = 64;
 
-  Cache(Backend& backend, RowFormat format, int64_t row_dim, int64_t length, bool keys)
+  Cache(Backend& backend, RowFormat format, int64_t row_dim, int64_t tail, int64_t length, bool keys)
       : num_pages((length + kPageSize - 1) / kPageSize), table(static_cast<size_t>(num_pages)) {
     for (int64_t p = 0; p < num_pages; ++p) table[static_cast<size_t>(p)] = static_cast<int32_t>(p);
     uint64_t state = 7;
@@ -65,9 +65,11 @@ struct Cache {
       random_value(state);
       std::swap(table[static_cast<size_t>(p)], table[(state >> 33) % static_cast<uint64_t>(p + 1)]);
     }
-    buffer =
-        backend.allocate(backend.page_bytes(format, kPageSize, row_dim) * static_cast<size_t>(num_pages));
-    pages = {buffer->data(), format, kPageSize, row_dim};
+    pages = {nullptr, format, kPageSize, row_dim, keys ? 0 : tail};
+    const size_t page_bytes = keys ? backend.index_key_page_bytes(pages) : backend.latent_page_bytes(pages);
+    bytes_per_row = static_cast<double>(page_bytes) / kPageSize;
+    buffer = backend.allocate(page_bytes * static_cast<size_t>(num_pages));
+    pages.pages = buffer->data();
     constexpr int64_t kChunk = 4096;
     const std::vector<float> rows = random_floats(kChunk * row_dim);
     for (int64_t position = 0; position < length; position += kChunk) {
@@ -78,6 +80,7 @@ struct Cache {
   }
 
   int64_t num_pages;
+  double bytes_per_row = 0;
   std::vector<int32_t> table;
   std::unique_ptr<Buffer> buffer;
   CachePages pages;
@@ -133,7 +136,7 @@ void expert_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
 
 void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
   for (int64_t context : o.contexts) {
-    const Cache keys(backend, o.cache, m.index_dim, context, true);
+    const Cache keys(backend, o.keys, m.index_dim, 0, context, true);
     for (int64_t rows : o.rows) {
       if (rows > context) continue;
       const std::vector<float> queries = random_floats(rows * m.index_heads * m.index_dim);
@@ -147,8 +150,8 @@ void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
       const double scores = static_cast<double>(rows) * static_cast<double>(context - rows / 2);
       visit({fmt::format("index_select {} rows at {}", rows, context),
              2.0 * scores * static_cast<double>(m.index_heads * (m.index_dim + 1)),
-             static_cast<double>(context * m.index_dim) * static_cast<double>(row_format_bytes(o.cache)),
-             Ceiling::flops_or_stream, [&] { backend.index_select(args); }});
+             static_cast<double>(context) * keys.bytes_per_row, Ceiling::flops_or_stream,
+             [&] { backend.index_select(args); }});
     }
   }
 }
@@ -156,7 +159,7 @@ void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
 void attention_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
   const int64_t dim = m.kv_lora + m.rope;
   for (int64_t context : o.contexts) {
-    const Cache cache(backend, o.cache, dim, context, false);
+    const Cache cache(backend, o.cache, dim, m.rope, context, false);
     const int64_t count = std::min(m.topk, context);
     for (int64_t rows : o.rows) {
       if (rows > context) continue;
@@ -183,9 +186,8 @@ void attention_cases(Backend& backend, const ModelShape& m, const CaseOptions& o
       args.scale = 1.0f / 16, args.output = output.data();
       const double pairs = static_cast<double>(rows * count);
       visit({fmt::format("sparse_attention {} rows, {} of {}", rows, count, context),
-             2.0 * pairs * static_cast<double>(m.num_heads * (dim + m.kv_lora)),
-             pairs * static_cast<double>(dim) * static_cast<double>(row_format_bytes(o.cache)), Ceiling::rows,
-             [&] { backend.sparse_attention(args); }});
+             2.0 * pairs * static_cast<double>(m.num_heads * (dim + m.kv_lora)), pairs * cache.bytes_per_row,
+             Ceiling::rows, [&] { backend.sparse_attention(args); }});
     }
   }
 }

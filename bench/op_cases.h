@@ -31,7 +31,7 @@ struct OpCase {
 
 struct CaseOptions {
   std::vector<int64_t> rows, contexts;
-  RowFormat cache = RowFormat::bf16;
+  RowFormat cache = RowFormat::bf16, keys = RowFormat::int8;
   DType weights = DType::bf16;
 };
 

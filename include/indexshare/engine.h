@@ -30,7 +30,7 @@ struct ModelInfo {
   std::vector<int> source;       // [num_layers] whose selection each layer attends with
   int64_t vocab_size = 0, max_positions = 0, ctx_size = 0, index_topk = 0;
   std::vector<int32_t> eos_token_ids;
-  std::string kv_cache_dtype;  // "f32" | "bf16"
+  std::string kv_cache_dtype, index_cache_dtype;  // "f32" | "bf16" | "int8"
   size_t weight_bytes = 0, latent_bytes_per_token = 0, index_key_bytes_per_token = 0;
   bool cost_only = false;  // some layers run another layer's indexer: costs are real, answers are not
 };

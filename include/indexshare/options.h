@@ -41,13 +41,20 @@ enum class AttentionMode {
 };
 
 struct EngineOptions {
-  std::string backend = "cpu";          // "cpu" | "reference"
-  int threads = 0;                      // 0 = what affinity and cgroup allow
-  int64_t ctx_size = 0;                 // positions of cache over all sequences; 0 = the model's maximum
-  int64_t chunk_size = 512;             // tokens of one forward pass (prefill chunks, continuous batching)
-  int64_t max_sequences = 64;           // sequences running at once
-  std::string kv_cache_dtype = "auto";  // "auto" (f32 for f32 weights, else bf16) | "f32" | "bf16"
-  std::string hf_overrides;             // JSON object laid over config.json
+  std::string backend = "cpu";  // "cpu" | "reference"
+  int threads = 0;              // 0 = what affinity and cgroup allow
+  int64_t ctx_size = 0;         // positions of cache over all sequences; 0 = the model's maximum
+  int64_t chunk_size = 512;     // tokens of one forward pass (prefill chunks, continuous batching)
+  int64_t max_sequences = 64;   // sequences running at once
+  std::string kv_cache_dtype =
+      "auto";  // latents: "auto" (f32 for f32 weights, else bf16) | "f32" | "bf16" | "int8"
+  std::string index_cache_dtype =
+      "auto";                    // index keys: "auto" (f32 beside f32 latents, else int8) | the same
+  std::string weights = "auto";  // "auto" (as stored) | "int8" | "int4": quantised at load
+  // How finely activations enter products: 32 = as f32, 16 = as two 8-bit parts, 8 = as one; 0 = 32 for f32
+  // and f16 weights, 16 for others where the machine is faster that way.
+  int activation_bits = 0;
+  std::string hf_overrides;  // JSON object laid over config.json
   PlanChoice plan = PlanChoice::shared;
   bool allow_cost_only =
       false;  // every_layer without the weights: run the source layer's indexer (costs only)

@@ -19,8 +19,14 @@
 
 namespace indexshare {
 
-enum class RowFormat { f32, bf16 };  // how cache rows are stored
-size_t row_format_bytes(RowFormat format);
+/// How cache rows are stored. int8: codes with one f32 scale a group of elements (quantise.h).
+enum class RowFormat { f32, bf16, int8 };
+std::string row_format_name(RowFormat format);     // "f32", ...
+RowFormat row_format_of(const std::string& name);  // @throws Error{invalid_argument}
+
+/// How a weight is kept, whatever the checkpoint's type: int8 in groups of 128 columns, int4 in groups of 64,
+/// symmetric, one f32 scale a group (quantise.h).
+enum class WeightFormat { as_stored, int8, int4 };
 
 /// A weight matrix in the backend's own layout, [out, in]; y = x W^T.
 class Matrix {
@@ -32,12 +38,20 @@ class Matrix {
 };
 
 struct MatrixSource {
-  TensorView weight;          // [rows, cols] f32, f16, bf16 or f8_e4m3
-  TensorView scale_inv = {};  // f8 only: [ceil(rows/128), ceil(cols/128)] f32; data == nullptr otherwise
+  TensorView
+      weight;  // [rows, cols] f32, f16, bf16, f8_e4m3, or i8: codes quantised before (not with transpose)
+  // f8: [ceil(rows/128), ceil(cols/128)] f32; i8 (codes of `format`): [rows, ceil(cols/group)] f32; else
+  // data == nullptr
+  TensorView scale_inv = {};
   // First row of `weight` within the blocks of `scale_inv`, whose rows then are those of a larger matrix that
   // `weight` was cut from. Not with transpose.
   int64_t scale_row_offset = 0;
-  bool transpose = false;    // load W^T instead: out_dim = cols, in_dim = rows
+  bool transpose = false;                         // load W^T instead: out_dim = cols, in_dim = rows
+  WeightFormat format = WeightFormat::as_stored;  // quantised after transposing, along the summed axis
+  // How finely the other factor enters the product: 32 = as f32; 16 = as two 8-bit parts of which the product
+  // sums both (two bf16 for floating weights, a 16-bit integer per group of 128 for int8 and int4); 8 = one
+  // such part. A backend without a faster way for fewer bits may use more.
+  int activation_bits = 32;
   bool lookup_only = false;  // used by embed() alone: may stay in the mapped file, row-major
 };
 
@@ -64,6 +78,9 @@ struct CachePages {
   void* pages = nullptr;
   RowFormat format = RowFormat::f32;
   int64_t page_size = 0, row_dim = 0;
+  // int8 latents: so many last elements of a row (the rope part, whose size varies most) stay in bf16, the
+  // others have one scale every 128. Index keys: 0, and one scale for the whole row.
+  int64_t bf16_tail = 0;
 };
 
 struct LinearArgs {
@@ -178,6 +195,9 @@ struct WriteCacheArgs {
 /// pattern (which counts strided positions inside the window against its cap), emitted in ascending position,
 /// -1 padded. -0 equals +0. Rows with at most topk visible positions are filled without scoring. A scored row
 /// with a NaN at any visible position, relu(NaN) being NaN, gets count -1 and no positions.
+/// int8 keys: queries are quantised too, by head (quantise.h), dot products are integers and
+///   score(t, s) = key_scale[s] * sum_h (head_weights[t, h] * query_scale[t, h]) * relu(dot)
+/// in f32 with one fused multiply-add a head, h ascending: the same bits, hence the same set, everywhere.
 struct IndexSelectArgs {
   const float* queries = nullptr;       // [num_rows, num_heads, head_dim]; unused where topk == 0
   const float* head_weights = nullptr;  // [num_rows, num_heads]
@@ -226,8 +246,9 @@ class Backend {
 
   virtual std::unique_ptr<Buffer> allocate(size_t num_bytes) = 0;
   virtual std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) = 0;
-  /// Bytes of one page of cached rows in this backend's layout.
-  virtual size_t page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const = 0;
+  /// Bytes of one page of such rows in this backend's layout (`pages` is not looked at).
+  virtual size_t latent_page_bytes(const CachePages& rows) const = 0;
+  virtual size_t index_key_page_bytes(const CachePages& rows) const = 0;
   /// Copies within the backend's memory. The default is memcpy, for backends whose memory is the host's.
   virtual void copy(void* to, const void* from, size_t num_bytes);
 

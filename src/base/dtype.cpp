@@ -19,6 +19,7 @@ size_t dtype_bytes(DType dtype) {
     case DType::i64:
       return 8;
     case DType::f8_e4m3:
+    case DType::i8:
     case DType::u8:
       return 1;
   }
@@ -40,6 +41,8 @@ std::string_view dtype_name(DType dtype) {
       return "i32";
     case DType::i64:
       return "i64";
+    case DType::i8:
+      return "i8";
     case DType::u8:
       return "u8";
   }

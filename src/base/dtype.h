@@ -9,7 +9,7 @@
 
 namespace indexshare {
 
-enum class DType : uint8_t { f32, f16, bf16, f8_e4m3, i32, i64, u8 };
+enum class DType : uint8_t { f32, f16, bf16, f8_e4m3, i32, i64, i8, u8 };
 
 size_t dtype_bytes(DType dtype);
 std::string_view dtype_name(DType dtype);  // "f32", "bf16", ...

@@ -11,12 +11,24 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+CachePages latent_rows(const CacheConfig& c, void* pages) {
+  return {pages, c.latent_format, c.page_size, c.latent_row_dim, c.rope_dim};
+}
+
+CachePages index_key_rows(const CacheConfig& c, void* pages) {
+  return {pages, c.index_key_format, c.page_size, c.index_key_dim, 0};
+}
+
 }  // namespace
 
-CacheBytesPerToken cache_bytes_per_token(const CacheConfig& config) {
-  const size_t element = row_format_bytes(config.format);
-  return {.latents = element * config.num_layers * config.latent_row_dim,
-          .index_keys = element * config.num_index_slots * config.index_key_dim};
+CacheBytesPerToken cache_bytes_per_token(const CacheConfig& config, const Backend& backend) {
+  const auto rows = static_cast<size_t>(config.page_size);
+  CacheBytesPerToken bytes;
+  bytes.latents = backend.latent_page_bytes(latent_rows(config, nullptr)) * config.num_layers / rows;
+  if (config.num_index_slots > 0)
+    bytes.index_keys =
+        backend.index_key_page_bytes(index_key_rows(config, nullptr)) * config.num_index_slots / rows;
+  return bytes;
 }
 
 PagedCache::PagedCache(Backend& backend, const CacheConfig& config)
@@ -24,21 +36,19 @@ PagedCache::PagedCache(Backend& backend, const CacheConfig& config)
   ENSURE(config.page_size > 0 && config.num_positions > 0, "page size {}, positions {}", config.page_size,
          config.num_positions);
   // Untouched pages cost no memory, so the whole capacity is laid out at once.
-  latent_page_bytes_ = backend.page_bytes(config.format, config.page_size, config.latent_row_dim);
+  latent_page_bytes_ = backend.latent_page_bytes(latent_rows(config, nullptr));
   for (int layer = 0; layer < config.num_layers; ++layer)
     latents_.push_back(backend.allocate(latent_page_bytes_ * pool_.num_pages()));
   if (config.num_index_slots == 0) return;
-  index_page_bytes_ = backend.page_bytes(config.format, config.page_size, config.index_key_dim);
+  index_page_bytes_ = backend.index_key_page_bytes(index_key_rows(config, nullptr));
   for (int slot = 0; slot < config.num_index_slots; ++slot)
     index_keys_.push_back(backend.allocate(index_page_bytes_ * pool_.num_pages()));
 }
 
-CachePages PagedCache::latents(int layer) const {
-  return {latents_.at(layer)->data(), config_.format, config_.page_size, config_.latent_row_dim};
-}
+CachePages PagedCache::latents(int layer) const { return latent_rows(config_, latents_.at(layer)->data()); }
 
 CachePages PagedCache::index_keys(int slot) const {
-  return {index_keys_.at(slot)->data(), config_.format, config_.page_size, config_.index_key_dim};
+  return index_key_rows(config_, index_keys_.at(slot)->data());
 }
 
 int64_t PagedCache::pages_for(int64_t num_positions) const {

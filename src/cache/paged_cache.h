@@ -17,7 +17,8 @@ struct CacheConfig {
   int num_layers = 0;
   int num_index_slots = 0;  // layers that keep index keys
   int64_t latent_row_dim = 0, index_key_dim = 0;
-  RowFormat format = RowFormat::f32;
+  int64_t rope_dim = 0;  // last elements of a latent row
+  RowFormat latent_format = RowFormat::f32, index_key_format = RowFormat::f32;
   int64_t page_size = 64;     // positions a page
   int64_t num_positions = 0;  // capacity over all sequences; rounded up to pages
 };
@@ -26,7 +27,7 @@ struct CacheConfig {
 struct CacheBytesPerToken {
   size_t latents = 0, index_keys = 0;
 };
-CacheBytesPerToken cache_bytes_per_token(const CacheConfig& config);
+CacheBytesPerToken cache_bytes_per_token(const CacheConfig& config, const Backend& backend);
 
 /// One sequence's page table. Move-only in spirit: copies are made by PagedCache::fork alone.
 struct CachedSequence {

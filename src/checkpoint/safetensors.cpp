@@ -27,6 +27,7 @@ std::optional<DType> parse_dtype(const std::string& name) {
   if (name == "F8_E4M3") return DType::f8_e4m3;
   if (name == "I32") return DType::i32;
   if (name == "I64") return DType::i64;
+  if (name == "I8") return DType::i8;
   if (name == "U8" || name == "BOOL") return DType::u8;
   return std::nullopt;
 }

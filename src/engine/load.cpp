@@ -17,10 +17,16 @@ void log(const EngineOptions& options, const std::string& line) {
 
 // f32 checkpoints are kept exact by default; anything coarser gets bf16 rows, as every engine of this family
 // has.
-RowFormat choose_row_format(const EngineOptions& options, const Checkpoint& checkpoint) {
-  if (options.kv_cache_dtype == "f32") return RowFormat::f32;
-  if (options.kv_cache_dtype == "bf16") return RowFormat::bf16;
+RowFormat choose_latent_format(const EngineOptions& options, const Checkpoint& checkpoint) {
+  if (options.kv_cache_dtype != "auto") return row_format_of(options.kv_cache_dtype);
   return checkpoint.get("model.embed_tokens.weight").dtype == DType::f32 ? RowFormat::f32 : RowFormat::bf16;
+}
+
+// Index keys choose what is read and are not read themselves, so they bear coarser rounding than latents; the
+// model family's own engines keep them in 8 bits.
+RowFormat choose_index_key_format(const EngineOptions& options, RowFormat latents) {
+  if (options.index_cache_dtype != "auto") return row_format_of(options.index_cache_dtype);
+  return latents == RowFormat::f32 ? RowFormat::f32 : RowFormat::bf16;
 }
 
 Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
@@ -64,10 +70,12 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
                            .max_positions = std::min(ctx_size, config.max_positions)};
   Weights weights = indexshare::load(config, directory, *s.backend, options);
   for (const std::string& note : weights.notes) log(options, note);
-  const RowFormat format = choose_row_format(options, *weights.checkpoint);
+  const RowFormat latents = choose_latent_format(options, *weights.checkpoint);
+  const RowFormat index_keys = choose_index_key_format(options, latents);
   s.model =
       std::make_unique<Model>(std::move(config), std::move(weights), *s.backend, options.attention, limits);
-  s.cache = std::make_unique<PagedCache>(*s.backend, s.model->cache_config(format, kPageSize, ctx_size));
+  s.cache = std::make_unique<PagedCache>(*s.backend,
+                                         s.model->cache_config(latents, index_keys, kPageSize, ctx_size));
   s.scheduler.emplace(SchedulerLimits{.max_rows = options.chunk_size, .max_running = limits.max_logits_rows});
   s.fill_info(directory);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
@@ -93,7 +101,7 @@ void Engine::State::load_tokenizer(const std::filesystem::path& directory, int64
 
 void Engine::State::fill_info(const std::filesystem::path& directory) {
   const ModelConfig& config = model->config();
-  const CacheBytesPerToken bytes = cache_bytes_per_token(cache->config());
+  const CacheBytesPerToken bytes = cache_bytes_per_token(cache->config(), *backend);
   info.directory = directory.string();
   info.family = config.family;
   info.backend = backend->description();
@@ -108,7 +116,8 @@ void Engine::State::fill_info(const std::filesystem::path& directory) {
   for (int32_t id : generation.eos_token_ids)
     if (std::ranges::find(info.eos_token_ids, id) == info.eos_token_ids.end())
       info.eos_token_ids.push_back(id);
-  info.kv_cache_dtype = cache->config().format == RowFormat::f32 ? "f32" : "bf16";
+  info.kv_cache_dtype = row_format_name(cache->config().latent_format);
+  info.index_cache_dtype = row_format_name(cache->config().index_key_format);
   info.weight_bytes = model->weights().checkpoint->total_bytes();
   info.latent_bytes_per_token = bytes.latents;
   info.index_key_bytes_per_token = bytes.index_keys;

@@ -24,8 +24,15 @@ void validate(const EngineOptions& o) {
           o.ctx_size);
   require(o.chunk_size >= 1 && o.chunk_size <= 65536, "chunk_size", "1 to 65536", o.chunk_size);
   require(o.max_sequences >= 1 && o.max_sequences <= 65536, "max_sequences", "1 to 65536", o.max_sequences);
-  require(o.kv_cache_dtype == "auto" || o.kv_cache_dtype == "f32" || o.kv_cache_dtype == "bf16",
-          "kv_cache_dtype", "auto, f32 or bf16", o.kv_cache_dtype);
+  for (const auto& [field, value] :
+       {std::pair{"kv_cache_dtype", o.kv_cache_dtype}, {"index_cache_dtype", o.index_cache_dtype}})
+    require(value == "auto" || value == "f32" || value == "bf16" || value == "int8", field,
+            "auto, f32, bf16 or int8", value);
+  require(o.weights == "auto" || o.weights == "int8" || o.weights == "int4", "weights", "auto, int8 or int4",
+          o.weights);
+  require(
+      o.activation_bits == 0 || o.activation_bits == 8 || o.activation_bits == 16 || o.activation_bits == 32,
+      "activation_bits", "0 (automatic), 8, 16 or 32", o.activation_bits);
 }
 
 void validate(const SamplingOptions& o, int64_t vocab_size) {

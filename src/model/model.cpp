@@ -21,12 +21,15 @@ Model::Model(ModelConfig config, Weights weights, Backend& backend, AttentionMod
                     indexshare::selection_width(config_.pattern, config_.indexer.topk, limits.max_positions));
 }
 
-CacheConfig Model::cache_config(RowFormat format, int64_t page_size, int64_t num_positions) const {
+CacheConfig Model::cache_config(RowFormat latents, RowFormat index_keys, int64_t page_size,
+                                int64_t num_positions) const {
   return {.num_layers = config_.num_layers,
           .num_index_slots = has_indexers() ? config_.plan.num_full() : 0,
           .latent_row_dim = config_.latent_row_dim(),
           .index_key_dim = config_.indexer.head_dim,
-          .format = format,
+          .rope_dim = config_.rope_dim,
+          .latent_format = latents,
+          .index_key_format = index_keys,
           .page_size = page_size,
           .num_positions = num_positions};
 }

@@ -30,7 +30,8 @@ class Model {
         const ModelLimits& limits);
 
   /// The cache this model writes: index keys for full layers only, none in dense mode.
-  CacheConfig cache_config(RowFormat format, int64_t page_size, int64_t num_positions) const;
+  CacheConfig cache_config(RowFormat latents, RowFormat index_keys, int64_t page_size,
+                           int64_t num_positions) const;
 
   /// Runs the batch through all layers and writes its cache rows. Afterwards logits() may be asked of any
   /// row. Rows whose index scores were NaN are listed in invalid_rows().

@@ -127,9 +127,11 @@ TestCache::TestCache(Backend& backend, const Shape& shape, std::vector<int64_t> 
     for (int64_t p = 0; p * shape.page_size < lengths[s]; ++p)
       table.push_back(static_cast<int32_t>((far ? shape.far_page : 0) + order[taken[far]++]));
   }
-  const size_t page_bytes = backend.page_bytes(shape.format, shape.page_size, shape.row_dim);
+  pages = {nullptr, shape.format, shape.page_size, shape.row_dim, shape.bf16_tail};
+  const size_t page_bytes =
+      std::max(backend.latent_page_bytes(pages), backend.index_key_page_bytes(pages));  // used as either
   buffer_ = backend.allocate(static_cast<size_t>(shape.far_page + num_pages) * page_bytes);
-  pages = {buffer_->data(), shape.format, shape.page_size, shape.row_dim};
+  pages.pages = buffer_->data();
 }
 
 void TestCache::write(Kind kind, int64_t sequence, int64_t first_position, const std::vector<float>& values) {
@@ -155,7 +157,8 @@ std::vector<int64_t> supported_page_sizes(const Backend& backend, RowFormat form
                                           std::vector<int64_t> wanted) {
   std::erase_if(wanted, [&](int64_t page_size) {
     try {
-      return backend.page_bytes(format, page_size, row_dim) == 0;
+      const CachePages rows{nullptr, format, page_size, row_dim};
+      return backend.latent_page_bytes(rows) == 0 || backend.index_key_page_bytes(rows) == 0;
     } catch (const Error&) {
       return true;
     }

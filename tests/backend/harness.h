@@ -72,6 +72,7 @@ class TestCache {
     // Odd sequences have their pages from here on where > 0. kFarPage: a product cut to 32 bits, of bytes or
     // of elements, takes them for the pages of even ones where a page has 2^13 elements.
     int64_t far_page = 0;
+    int64_t bf16_tail = 0;  // of int8 latents
   };
 
   TestCache(Backend& backend, const Shape& shape, std::vector<int64_t> lengths, Rng& rng);

@@ -75,11 +75,17 @@ TEST_P(AnyBackend, MoreMemoryThanAddressesIsRefused) {
 }
 
 TEST_P(AnyBackend, PagesHoldTheirRows) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8})
     for (int64_t row_dim : {1, 13, 128, 576})
-      for (int64_t page_size : supported_page_sizes(*backend, format, row_dim))
-        EXPECT_GE(backend->page_bytes(format, page_size, row_dim),
-                  static_cast<size_t>(page_size * row_dim) * row_format_bytes(format));
+      for (int64_t page_size : supported_page_sizes(*backend, format, row_dim)) {
+        const CachePages rows{nullptr, format, page_size, row_dim};
+        const auto least = static_cast<size_t>(page_size * row_dim *
+                                               (format == RowFormat::f32    ? 4
+                                                : format == RowFormat::bf16 ? 2
+                                                                            : 1));
+        EXPECT_GE(backend->latent_page_bytes(rows), least);
+        EXPECT_GE(backend->index_key_page_bytes(rows), least);
+      }
   EXPECT_FALSE(supported_page_sizes(*backend, RowFormat::bf16, 128, {64}).empty())
       << "the engine's page size";
 }

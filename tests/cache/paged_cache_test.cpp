@@ -18,7 +18,6 @@ class PagedCacheTest : public ::testing::Test {
                          .num_index_slots = 1,
                          .latent_row_dim = kLatent,
                          .index_key_dim = kKey,
-                         .format = RowFormat::f32,
                          .page_size = kPage,
                          .num_positions = 8 * kPage}) {}
 
@@ -108,13 +107,23 @@ TEST_F(PagedCacheTest, AGrowThatDoesNotFitChangesNothing) {
 }
 
 TEST(CacheBytes, GlmAtOneMillionTokens) {
-  const CacheBytesPerToken bytes = cache_bytes_per_token({.num_layers = 78,
-                                                          .num_index_slots = 21,
-                                                          .latent_row_dim = 576,
-                                                          .index_key_dim = 128,
-                                                          .format = RowFormat::bf16});
-  EXPECT_EQ(bytes.latents, 89856u);    // 94.2 GB at 2^20 positions
-  EXPECT_EQ(bytes.index_keys, 5376u);  // 5.64 GB
+  CacheConfig config{.num_layers = 78,
+                     .num_index_slots = 21,
+                     .latent_row_dim = 576,
+                     .index_key_dim = 128,
+                     .rope_dim = 64,
+                     .latent_format = RowFormat::bf16,
+                     .index_key_format = RowFormat::bf16};
+  for (const char* name : {"reference", "cpu"}) {
+    const auto backend = make_backend(name, 1);
+    const CacheBytesPerToken bytes = cache_bytes_per_token(config, *backend);
+    EXPECT_EQ(bytes.latents, 89856u);    // 94.2 GB at 2^20 positions
+    EXPECT_EQ(bytes.index_keys, 5376u);  // 5.64 GB
+  }
+  config.latent_format = config.index_key_format = RowFormat::int8;
+  const CacheBytesPerToken bytes = cache_bytes_per_token(config, *make_backend("reference", 1));
+  EXPECT_EQ(bytes.latents, 656u * 78);     // FlashMLA's 8-bit row: 512 codes, 4 scales, 64 bf16
+  EXPECT_EQ(bytes.index_keys, 132u * 21);  // DeepGEMM's: 128 codes, 1 scale
 }
 
 }  // namespace

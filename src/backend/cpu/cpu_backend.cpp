@@ -3,6 +3,8 @@
 
 #include <cstdlib>
 
+#include "backend/cpu/index_keys.h"
+#include "backend/cpu/latents.h"
 #include "backend/cpu/packed_matrix.h"
 #include "backend/cpu/product.h"
 #include "base/check.h"
@@ -13,7 +15,9 @@ CpuBackend::CpuBackend(KernelPath path, int threads)
     : path_(std::move(path)), pool_(threads), worker_scratch_(static_cast<size_t>(pool_.size())) {}
 
 std::string CpuBackend::description() const {
-  return fmt::format("cpu ({}, {} thread{})", path_.name, pool_.size(), pool_.size() == 1 ? "" : "s");
+  const char* plural = pool_.size() == 1 ? "" : "s";
+  const std::string note = path_.note.empty() ? "" : "; " + path_.note;
+  return fmt::format("cpu ({}, {} thread{}{})", path_.name, pool_.size(), plural, note);
 }
 
 std::unique_ptr<Buffer> CpuBackend::allocate(size_t num_bytes) {
@@ -25,8 +29,10 @@ std::unique_ptr<Matrix> CpuBackend::load_matrix(const MatrixSource& source) {
   return std::make_unique<PackedMatrix>(source, pool_, weights_);
 }
 
-size_t CpuBackend::page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const {
-  return row_format_bytes(format) * static_cast<size_t>((page_size + 15) / 16 * 16 * row_dim);
+size_t CpuBackend::latent_page_bytes(const CachePages& rows) const { return LatentLayout(rows).page_bytes; }
+
+size_t CpuBackend::index_key_page_bytes(const CachePages& rows) const {
+  return IndexKeyLayout(rows).page_bytes;
 }
 
 std::unique_ptr<Backend> make_cpu_backend(int threads) {

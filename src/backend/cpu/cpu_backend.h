@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The backend that needs nothing but a CPU. Kernels are compiled for AVX-512, AVX2 and plain C++ (Highway)
-// and one version is chosen when the backend is made; INDEXSHARE_FORCE_KERNEL = avx512 | avx2 | scalar forces
-// one. Within one version every reduction has one order, whatever the number of rows and threads.
+// and one version is chosen when the backend is made; INDEXSHARE_FORCE_KERNEL = amx | vnni | avx512 | avx2 |
+// scalar forces one (kernel_path.h). Within one version every reduction has one order, whatever the number of
+// rows and threads.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,8 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(size_t num_bytes) override;
   std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) override;
-  /// Index keys lie in groups of 16, hence whole groups.
-  size_t page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const override;
+  size_t latent_page_bytes(const CachePages& rows) const override;
+  size_t index_key_page_bytes(const CachePages& rows) const override;
 
   void embed(const EmbedArgs& args) override;
   void linear(std::span<const LinearArgs> products) override;

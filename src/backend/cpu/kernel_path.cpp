@@ -6,6 +6,7 @@
 #include <cctype>
 #include <string_view>
 
+#include "backend/cpu/tiles.h"
 #include "base/check.h"
 
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)  // as in targets.h
@@ -15,18 +16,18 @@ namespace indexshare {
 
 namespace {
 
-struct NamedTargets {
+struct NamedTarget {
   std::string_view name;
-  int64_t targets;  // the best one present is meant
+  int64_t target;
 };
 
-constexpr std::array kNamedTargets = {NamedTargets{"avx512", HWY_AVX3 | HWY_AVX3_DL},
-                                      NamedTargets{"avx2", HWY_AVX2},
-                                      NamedTargets{"scalar", HWY_SCALAR | HWY_EMU128}};
+constexpr std::array kNamedTargets = {NamedTarget{"vnni", HWY_AVX3_DL}, NamedTarget{"avx512", HWY_AVX3},
+                                      NamedTarget{"avx2", HWY_AVX2},
+                                      NamedTarget{"scalar", HWY_SCALAR | HWY_EMU128}};
 
 std::string name_of(int64_t target) {
-  for (const NamedTargets& named : kNamedTargets)
-    if (named.targets & target) return std::string(named.name);
+  for (const NamedTarget& named : kNamedTargets)
+    if (named.target & target) return std::string(named.name);
   std::string name = hwy::TargetName(target);
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
   return name;
@@ -39,22 +40,46 @@ size_t table_index_of(int64_t target) {
   return chosen.GetIndex();
 }
 
+int64_t usable_targets() {
+  return (hwy::SupportedTargets() & HWY_TARGETS) | (HWY_TARGETS & (HWY_SCALAR | HWY_EMU128));
+}
+
+KernelPath best_path() {
+  const int64_t usable = usable_targets(), best = usable & -usable;  // Highway numbers better targets lower
+  KernelPath path{name_of(best), table_index_of(best)};
+  if (!(best & HWY_AVX3_DL)) return path;
+  const TileSupport support = request_tiles();
+  if (support == TileSupport::granted) {
+    path.name = "amx";
+    path.tiles = true;
+  } else if (support == TileSupport::denied) {
+    path.note = "the processor has AMX tiles, but the system does not let this process use them";
+  }
+  return path;
+}
+
 }  // namespace
 
 KernelPath choose_kernel_path(const char* forced) {
-  int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
-  if (forced && *forced) {
-    const auto named = std::find_if(kNamedTargets.begin(), kNamedTargets.end(),
-                                    [&](const NamedTargets& n) { return n.name == forced; });
-    if (named == kNamedTargets.end())
-      fail(ErrorCode::invalid_argument,
-           "INDEXSHARE_FORCE_KERNEL: expected \"avx512\", \"avx2\" or \"scalar\", found \"{}\"", forced);
-    usable = (usable | (HWY_TARGETS & (HWY_SCALAR | HWY_EMU128))) & named->targets;
-    if (!usable)
-      fail(ErrorCode::device, "INDEXSHARE_FORCE_KERNEL={}: this machine or this build lacks it", forced);
+  if (!forced || !*forced) return best_path();
+  const auto lacks = [&](std::string_view why) {
+    fail(ErrorCode::device, "INDEXSHARE_FORCE_KERNEL={}: {}", forced, why);
+  };
+  if (std::string_view(forced) == "amx") {
+    KernelPath path = best_path();
+    if (!path.tiles) lacks(path.note.empty() ? "this machine or this build lacks it" : path.note);
+    return path;
   }
-  const int64_t best = usable & -usable;  // Highway numbers better targets lower
-  return {name_of(best), table_index_of(best)};
+  const auto named = std::find_if(kNamedTargets.begin(), kNamedTargets.end(),
+                                  [&](const NamedTarget& n) { return n.name == forced; });
+  if (named == kNamedTargets.end())
+    fail(ErrorCode::invalid_argument,
+         "INDEXSHARE_FORCE_KERNEL: expected \"amx\", \"vnni\", \"avx512\", \"avx2\" or \"scalar\", found "
+         "\"{}\"",
+         forced);
+  const int64_t usable = usable_targets() & named->target;
+  if (!usable) lacks("this machine or this build lacks it");
+  return {std::string(named->name), table_index_of(usable)};
 }
 
 }  // namespace indexshare

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which compiled version of the kernels a backend runs, chosen once when it is made.
+//   amx     AVX-512 with VNNI, and tiles where a kernel has them (tiles.h)
+//   vnni    AVX-512 with VNNI          avx512, avx2, scalar: without
 #pragma once
 
 #include <cstddef>
@@ -8,12 +10,15 @@
 namespace indexshare {
 
 struct KernelPath {
-  std::string name;        // "avx512", "avx2", "scalar", or Highway's name elsewhere
+  std::string name;        // "amx", "vnni", "avx512", "avx2", "scalar", or Highway's name elsewhere
   size_t table_index = 0;  // into the tables HWY_EXPORT makes
+  bool tiles = false;      // kernels of *_amx.cpp may run
+  std::string note = {};   // why a better path of this machine is not taken; empty where none is
 };
 
-/// The best path of this machine, or `forced` ("avx512" | "avx2" | "scalar"; nullptr or empty = best).
-/// @throws Error{invalid_argument} for another name, Error{device} where the machine or the build lacks it.
+/// The best path of this machine, or `forced` ("amx" | "vnni" | "avx512" | "avx2" | "scalar"; nullptr or
+/// empty = best). Where the system denies tiles to the process, the best is the next one, and `note` says so.
+/// @throws Error{invalid_argument} for another name, Error{device} where machine, system or build lacks it.
 KernelPath choose_kernel_path(const char* forced);
 
 }  // namespace indexshare

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/latents.h"
 #include "base/check.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -168,7 +169,7 @@ void score_block(const ChunkArgs& c, const AttentionShape& shape, int64_t begin,
   const SparseAttentionArgs& a = *c.args;
   LogitTile t{nullptr, b.queries, nullptr, shape.key_stride, shape.heads, a.latent_dim + a.rope_dim,
               a.scale, {},        0};
-  t.line_elements = 64 / static_cast<int64_t>(row_format_bytes(a.cache.format));
+  t.line_elements = a.cache.format == RowFormat::f32 ? 16 : 32;
   for (int64_t key = 0; key < b.size; key += kKeyRows) {
     t.keys = b.keys + key * shape.key_stride;
     t.weights = b.weights + key * shape.heads;
@@ -364,9 +365,8 @@ void CpuBackend::sparse_attention(const SparseAttentionArgs& args) {
          "sparse_attention: rows of {} for {} + {}", args.cache.row_dim, args.latent_dim, args.rope_dim);
   ENSURE(args.cache.page_size > 0 && args.num_heads > 0, "sparse_attention: page_size {}, {} heads",
          args.cache.page_size, args.num_heads);
-  const AttentionRun run{args, AttentionShape(args), path_.table_index,
-                         row_format_bytes(args.cache.format) * static_cast<size_t>(args.cache.row_dim),
-                         page_bytes(args.cache.format, args.cache.page_size, args.cache.row_dim)};
+  const AttentionRun run{args, AttentionShape(args), path_.table_index, LatentLayout(args.cache).row_bytes,
+                         LatentLayout(args.cache).page_bytes};
   int64_t total = 0, rows = 0;
   for_each_row(args, [&](const SequenceRows& s, int64_t row) {
     const int64_t count = run.count(s, row);

@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "backend/fixed_pattern.h"
+#include "backend/quantise.h"
 #include "backend/reference/cached_rows.h"
 #include "backend/reference/reference_backend.h"
 #include "base/check.h"
@@ -18,20 +20,59 @@ namespace indexshare {
 
 namespace {
 
+// A query against a key: sum_h head_weights[h] * relu(queries[h] . key).
+float score(const IndexSelectArgs& args, int64_t row, const float* key) {
+  float score = 0;
+  for (int64_t h = 0; h < args.num_heads; ++h) {
+    const float* query = args.queries + (row * args.num_heads + h) * args.head_dim;  // [head_dim]
+    float dot = 0;
+    for (int64_t d = 0; d < args.head_dim; ++d) dot += query[d] * key[d];
+    score += args.head_weights[row * args.num_heads + h] * (dot < 0 ? 0.0f : dot);
+  }
+  return score;
+}
+
+/// A row's queries for int8 keys.
+struct QuantisedQueries {
+  QuantisedQueries(const IndexSelectArgs& args, int64_t row)
+      : codes(args.num_heads * args.head_dim), weights(args.num_heads) {
+    for (int64_t h = 0; h < args.num_heads; ++h) {
+      const float* query = args.queries + (row * args.num_heads + h) * args.head_dim;
+      const float scale = quantise_int8(query, args.head_dim, codes.data() + h * args.head_dim);
+      weights[h] = args.head_weights[row * args.num_heads + h] * scale;
+    }
+  }
+  std::vector<int8_t> codes;   // [num_heads, head_dim]
+  std::vector<float> weights;  // [num_heads] head_weights * scale
+};
+
+float score_int8(const IndexSelectArgs& args, const QuantisedQueries& queries, const int8_t* key,
+                 float key_scale) {
+  float score = 0;
+  for (int64_t h = 0; h < args.num_heads; ++h) {
+    int32_t dot = 0;
+    for (int64_t d = 0; d < args.head_dim; ++d) dot += queries.codes[h * args.head_dim + d] * key[d];
+    score = std::fma(queries.weights[h], static_cast<float>(std::max(dot, 0)), score);
+  }
+  return key_scale * score;
+}
+
 // Scores of row's query against positions 0 .. t of its sequence.
 std::vector<float> score_row(const IndexSelectArgs& args, const SequenceRows& sequence, int64_t row,
                              int64_t t) {
   std::vector<float> scores(t + 1), key(args.head_dim);
+  const bool int8 = args.keys.format == RowFormat::int8;
+  std::optional<QuantisedQueries> quantised;
+  if (int8) quantised.emplace(args, row);
   for (int64_t s = 0; s <= t; ++s) {
-    load_cached_row(args.keys, slot_of(sequence, args.keys.page_size, s), key.data());
-    float score = 0;
-    for (int64_t h = 0; h < args.num_heads; ++h) {
-      const float* query = args.queries + (row * args.num_heads + h) * args.head_dim;  // [head_dim]
-      float dot = 0;
-      for (int64_t d = 0; d < args.head_dim; ++d) dot += query[d] * key[d];
-      score += args.head_weights[row * args.num_heads + h] * (dot < 0 ? 0.0f : dot);
+    const int64_t slot = slot_of(sequence, args.keys.page_size, s);
+    if (int8) {
+      scores[s] =
+          score_int8(args, *quantised, index_key_codes(args.keys, slot), index_key_scale(args.keys, slot));
+    } else {
+      load_cached_row(args.keys, index_key_layout(args.keys), slot, key.data());
+      scores[s] = score(args, row, key.data());
     }
-    scores[s] = score;
   }
   return scores;
 }

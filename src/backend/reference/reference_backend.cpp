@@ -17,8 +17,12 @@ std::unique_ptr<Matrix> ReferenceBackend::load_matrix(const MatrixSource& source
   return std::make_unique<ReferenceMatrix>(source);
 }
 
-size_t ReferenceBackend::page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const {
-  return cached_row_bytes(format, row_dim) * static_cast<size_t>(page_size);
+size_t ReferenceBackend::latent_page_bytes(const CachePages& rows) const {
+  return latent_layout(rows).row_bytes() * static_cast<size_t>(rows.page_size);
+}
+
+size_t ReferenceBackend::index_key_page_bytes(const CachePages& rows) const {
+  return index_key_layout(rows).row_bytes() * static_cast<size_t>(rows.page_size);
 }
 
 }  // namespace indexshare

@@ -18,7 +18,8 @@ class ReferenceBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(size_t num_bytes) override;
   std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) override;
-  size_t page_bytes(RowFormat format, int64_t page_size, int64_t row_dim) const override;
+  size_t latent_page_bytes(const CachePages& rows) const override;
+  size_t index_key_page_bytes(const CachePages& rows) const override;
 
   void embed(const EmbedArgs& args) override;
   void linear(std::span<const LinearArgs> products) override;

@@ -21,7 +21,7 @@ std::vector<float> gather_rows(const SparseAttentionArgs& args, const SequenceRo
   for (int64_t i = 0; i < count; ++i) {
     const int64_t slot =
         args.slots ? args.slots[row * args.width + i] : slot_of(sequence, args.cache.page_size, i);
-    load_cached_row(args.cache, slot, rows.data() + i * args.cache.row_dim);
+    load_cached_row(args.cache, latent_layout(args.cache), slot, rows.data() + i * args.cache.row_dim);
   }
   return rows;
 }

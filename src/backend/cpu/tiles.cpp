@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/tiles.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace indexshare {
+
+namespace {
+
+bool processor_has_tiles() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kNeeded = kBf16 | kTile | kInt8;
+  return (d & kNeeded) == kNeeded;
+}
+
+TileSupport request() {
+  if (!processor_has_tiles()) return TileSupport::absent;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILE_DATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? TileSupport::granted
+                                                                     : TileSupport::denied;
+}
+
+}  // namespace
+
+TileSupport request_tiles() {
+  static const TileSupport support = request();
+  return support;
+}
+
+}  // namespace indexshare
+
+#else
+
+namespace indexshare {
+TileSupport request_tiles() { return TileSupport::absent; }
+}  // namespace indexshare
+
+#endif

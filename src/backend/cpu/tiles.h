@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Intel AMX: eight tile registers of 16 rows x 64 bytes and products of tiles. Kernels that use them live in
+// files of their own, *_amx.cpp, which include tiles-inl.h; the rest of the program asks here.
+#pragma once
+
+namespace indexshare {
+
+enum class TileSupport {
+  granted,
+  denied,  // the processor has them, the system refuses
+  absent,  // processor or build lacks them (int8 and bf16 products are both needed)
+};
+
+/// Asks the system, for the whole process, on the first call.
+TileSupport request_tiles();
+
+}  // namespace indexshare
