@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <ctime>
+#include <iterator>
 #include <vector>
 
+#include "base/check.h"
 #include "base/thread_pool.h"
+#include "tile_peak.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ceilings.cpp"
@@ -72,10 +76,10 @@ HWY_EXPORT(read_floats);
 
 namespace {
 
-constexpr int64_t kFloats = int64_t{1} << 27;  // 512 MiB
-constexpr int64_t kRowFloats =
-    1152 / 4 / 64 * 64 + 64;  // 1280 bytes: a row of 576 bf16 and the lines it shares
+constexpr int64_t kRowBytes = 1152;  // 576 bf16, a cached row of GLM-5.2
 constexpr int kRepeats = 5;
+constexpr int64_t kMebibyte = int64_t{1} << 20;
+constexpr int64_t kWorkingSets[] = {4 * kMebibyte, 16 * kMebibyte, 64 * kMebibyte, 512 * kMebibyte};
 
 volatile float sink_of_all;
 
@@ -91,21 +95,47 @@ double best_rate(Clock clock, const Run& run) {
   return best;
 }
 
-double stream(ThreadPool& pool, const float* memory, int64_t threads) {
-  pool.parallel_for(threads, 1, [&](int64_t begin, int64_t end, int) {
-    const int64_t from = kFloats * begin / threads / 64 * 64, to = kFloats * end / threads / 64 * 64;
-    sink_of_all = HWY_DYNAMIC_DISPATCH(read_floats)(memory + from, to - from);
+// body(share) -> work done, once in every thread.
+template <class Body>
+double in_every_thread(ThreadPool& pool, const Body& body) {
+  std::vector<double> done(static_cast<size_t>(pool.size()));
+  pool.parallel_for(pool.size(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) done[static_cast<size_t>(i)] = body(i);
   });
-  return static_cast<double>(kFloats) * sizeof(float);
+  double total = 0;
+  for (double each : done) total += each;
+  return total;
 }
 
-double read_rows(ThreadPool& pool, const float* memory, const std::vector<int32_t>& order) {
-  pool.parallel_for(static_cast<int64_t>(order.size()), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
+// Each thread reads its part of the memory, over and over until 256 MiB are read in all.
+double stream(ThreadPool& pool, const std::byte* memory, int64_t bytes) {
+  const int64_t part = bytes / pool.size() / 1024 * 1024,
+                repeats = std::max<int64_t>(1, 256 * kMebibyte / bytes);
+  return in_every_thread(pool, [&](int64_t thread) {
+    for (int64_t n = 0; n < repeats; ++n)
       sink_of_all =
-          HWY_DYNAMIC_DISPATCH(read_floats)(memory + order[static_cast<size_t>(i)] * kRowFloats, kRowFloats);
+          HWY_DYNAMIC_DISPATCH(read_floats)(reinterpret_cast<const float*>(memory + part * thread), part / 4);
+    return static_cast<double>(part * repeats);
   });
-  return static_cast<double>(order.size()) * kRowFloats * sizeof(float);
+}
+
+// Random rows as an attention kernel would read them: every line of a row is asked for some rows ahead.
+double read_rows(ThreadPool& pool, const std::byte* memory, int64_t bytes) {
+  constexpr int64_t kReads = 1 << 17, kAhead = 8;
+  const auto num_rows = static_cast<uint64_t>(bytes / kRowBytes);
+  return in_every_thread(pool, [&](int64_t thread) {
+    const auto row_at = [&](int64_t i) {
+      const uint64_t random = static_cast<uint64_t>(thread * kReads + i) * 0x9e3779b97f4a7c15u;
+      return memory + (random >> 32) % num_rows * kRowBytes;
+    };
+    for (int64_t i = 0; i < kReads; ++i) {
+      const std::byte* ahead = row_at(i + kAhead);
+      for (int64_t line = 0; line < kRowBytes; line += 64) __builtin_prefetch(ahead + line);
+      sink_of_all = HWY_DYNAMIC_DISPATCH(read_floats)(reinterpret_cast<const float*>(row_at(i)),
+                                                      kRowBytes / 4 / 64 * 64);
+    }
+    return static_cast<double>(kReads * kRowBytes);
+  });
 }
 
 }  // namespace
@@ -116,39 +146,55 @@ double seconds(Clock clock) {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+double Ceilings::flops(Arithmetic arithmetic) const {
+  if (arithmetic == Arithmetic::int8_tiles && int8_tiles > 0) return int8_tiles;
+  if (arithmetic == Arithmetic::bf16_tiles && bf16_tiles > 0) return bf16_tiles;
+  return f32;
+}
+
+const Ceilings::Bandwidth& Ceilings::bandwidth(double working_set) const {
+  for (const Bandwidth& each : memory)
+    if (each.working_set >= working_set) return each;
+  return memory.back();
+}
+
+std::string Ceilings::description() const {
+  std::string text = fmt::format("f32 {:.0f} GFLOP/s", f32 * 1e-9);
+  if (int8_tiles > 0)
+    text += fmt::format(", bf16 tiles {:.0f} GFLOP/s, int8 tiles {:.0f} GOP/s", bf16_tiles * 1e-9,
+                        int8_tiles * 1e-9);
+  for (const Bandwidth& each : memory)
+    text += fmt::format("; {:.0f} MiB: streamed {:.1f}, random rows {:.1f} GB/s",
+                        each.working_set / kMebibyte, each.stream * 1e-9, each.rows * 1e-9);
+  return text;
+}
+
 Ceilings measure_ceilings(ThreadPool& pool, Clock clock) {
   Ceilings ceilings;
-  const int64_t threads = pool.size();
-  constexpr int64_t kSteps = 4'000'000;
-  ceilings.flops = best_rate(clock, [&] {
-    std::vector<double> done(static_cast<size_t>(threads));
-    pool.parallel_for(threads, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        float sink;
-        done[static_cast<size_t>(i)] = HWY_DYNAMIC_DISPATCH(multiply_add)(kSteps, &sink);
-        sink_of_all = sink;
-      }
+  constexpr int64_t kSteps = 2'000'000;
+  ceilings.f32 = best_rate(clock, [&] {
+    return in_every_thread(pool, [&](int64_t) {
+      float sink;
+      const double done = HWY_DYNAMIC_DISPATCH(multiply_add)(kSteps, &sink);
+      sink_of_all = sink;
+      return done;
     });
-    double total = 0;
-    for (double each : done) total += each;
-    return total;
   });
-  void* mapped =
-      mmap(nullptr, kFloats * sizeof(float), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return ceilings;
-  madvise(mapped, kFloats * sizeof(float), MADV_HUGEPAGE);
-  auto* memory = static_cast<float*>(mapped);
-  for (int64_t i = 0; i < kFloats; ++i) memory[i] = 1.0f;
-  ceilings.stream_bytes_one = best_rate(clock, [&] { return stream(pool, memory, 1); });
-  ceilings.stream_bytes = best_rate(clock, [&] { return stream(pool, memory, threads); });
-  std::vector<int32_t> order(static_cast<size_t>(kFloats / kRowFloats));
-  uint64_t state = 1;
-  for (int32_t& row : order) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    row = static_cast<int32_t>((state >> 33) % order.size());
-  }
-  ceilings.row_bytes = best_rate(clock, [&] { return read_rows(pool, memory, order); });
-  munmap(mapped, kFloats * sizeof(float));
+  ceilings.bf16_tiles = best_rate(
+      clock, [&] { return in_every_thread(pool, [&](int64_t) { return multiply_bf16_tiles(kSteps); }); });
+  ceilings.int8_tiles = best_rate(
+      clock, [&] { return in_every_thread(pool, [&](int64_t) { return multiply_int8_tiles(kSteps); }); });
+  const auto largest = static_cast<size_t>(kWorkingSets[std::size(kWorkingSets) - 1]);
+  void* mapped = mmap(nullptr, largest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) fail(ErrorCode::out_of_memory, "cannot allocate {} bytes", largest);
+  madvise(mapped, largest, MADV_HUGEPAGE);
+  std::memset(mapped, 0, largest);
+  const auto* memory = static_cast<const std::byte*>(mapped);
+  for (int64_t bytes : kWorkingSets)
+    ceilings.memory.push_back({static_cast<double>(bytes),
+                               best_rate(clock, [&] { return stream(pool, memory, bytes); }),
+                               best_rate(clock, [&] { return read_rows(pool, memory, bytes); })});
+  munmap(mapped, largest);
   return ceilings;
 }
 

@@ -2,6 +2,9 @@
 // What the machine can do, measured in the same run as what we do: machines and neighbours vary.
 #pragma once
 
+#include <string>
+#include <vector>
+
 namespace indexshare {
 
 class ThreadPool;
@@ -11,11 +14,22 @@ class ThreadPool;
 enum class Clock { wall, cpu };
 double seconds(Clock clock);
 
+enum class Arithmetic { f32, bf16_tiles, int8_tiles };
+
+/// All threads together, per second; a multiply-add counts two.
 struct Ceilings {
-  double flops = 0;             // f32 multiply-adds count two, all threads, per second
-  double stream_bytes_one = 0;  // sequential reads of memory far larger than the caches, one thread
-  double stream_bytes = 0;      // all threads
-  double row_bytes = 0;         // reads of 1152-byte rows in random order, all threads
+  double f32 = 0;                         // vector FMAs
+  double bf16_tiles = 0, int8_tiles = 0;  // 0 where there are none
+  struct Bandwidth {
+    double working_set = 0;  // bytes
+    double stream = 0;       // bytes read in order
+    double rows = 0;         // bytes of 1152-byte rows read in random order, each ahead of its use
+  };
+  std::vector<Bandwidth> memory;  // ascending working sets; the last is far larger than the caches
+
+  double flops(Arithmetic arithmetic) const;
+  const Bandwidth& bandwidth(double working_set) const;  // the nearest measured one that is not smaller
+  std::string description() const;
 };
 
 Ceilings measure_ceilings(ThreadPool& pool, Clock clock);

@@ -23,7 +23,8 @@ std::vector<float> random_floats(int64_t count, uint64_t seed = 1) {
   return values;
 }
 
-std::unique_ptr<Matrix> random_matrix(Backend& backend, DType dtype, int64_t out, int64_t in) {
+std::unique_ptr<Matrix> random_matrix(Backend& backend, const CaseOptions& o, int64_t out, int64_t in) {
+  const DType dtype = o.weights;
   std::vector<std::byte> bytes(static_cast<size_t>(out * in) * dtype_bytes(dtype));
   const int64_t blocks_out = (out + 127) / 128, blocks_in = (in + 127) / 128;
   const std::vector<float> scales(static_cast<size_t>(blocks_out * blocks_in), 0.01f);
@@ -46,6 +47,8 @@ std::unique_ptr<Matrix> random_matrix(Backend& backend, DType dtype, int64_t out
     }
   }
   MatrixSource source;
+  source.format = o.format;
+  source.activation_bits = o.activation_bits;
   source.weight = {"random", dtype, {out, in}, bytes.data()};
   if (dtype == DType::f8_e4m3)
     source.scale_inv = {
@@ -86,22 +89,35 @@ struct Cache {
   CachePages pages;
 };
 
+Arithmetic product_arithmetic(const CaseOptions& o) {
+  if (o.activation_bits == 32) return Arithmetic::f32;
+  if (o.format != WeightFormat::as_stored) return Arithmetic::int8_tiles;
+  return o.weights == DType::bf16 || o.weights == DType::f8_e4m3 ? Arithmetic::bf16_tiles : Arithmetic::f32;
+}
+
+std::string weight_name(const CaseOptions& o) {
+  const std::string_view name = o.format == WeightFormat::int8   ? "int8"
+                                : o.format == WeightFormat::int4 ? "int4"
+                                                                 : dtype_name(o.weights);
+  return fmt::format("{} a{}", name, o.activation_bits);
+}
+
 void linear_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
   const int64_t shapes[][2] = {{m.q_lora + m.kv_lora + m.rope, m.hidden},
                                {m.num_heads * (m.nope + m.rope), m.q_lora},
                                {m.hidden, m.num_heads * m.v_dim},
                                {m.vocab, m.hidden}};
   for (const auto& [out, in] : shapes) {
-    const auto weight = random_matrix(backend, o.weights, out, in);
+    const auto weight = random_matrix(backend, o, out, in);
     for (int64_t rows : o.rows) {
       const std::vector<float> x = random_floats(rows * in);
       std::vector<float> y(static_cast<size_t>(rows * out));
       const LinearArgs args{x.data(), in, weight.get(), y.data(), out, rows};
-      const double weights = static_cast<double>(out * in) * static_cast<double>(dtype_bytes(o.weights));
-      visit({fmt::format("linear {} rows, {} x {} {}", rows, out, in, dtype_name(o.weights)),
-             2.0 * static_cast<double>(rows * out * in),
-             weights + 4.0 * static_cast<double>(rows * (in + out)), Ceiling::flops_or_stream,
-             [&] { backend.linear({&args, 1}); }});
+      visit({.name = fmt::format("linear {} rows, {} x {} {}", rows, out, in, weight_name(o)),
+             .flops = 2.0 * static_cast<double>(rows * out * in),
+             .bytes = static_cast<double>(weight->num_bytes()) + 4.0 * static_cast<double>(rows * (in + out)),
+             .arithmetic = product_arithmetic(o),
+             .run = [&] { backend.linear({&args, 1}); }});
     }
   }
 }
@@ -110,9 +126,9 @@ void expert_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
   std::vector<std::unique_ptr<Matrix>> weights;
   std::vector<Expert> table;
   for (int64_t e = 0; e < m.num_experts; ++e) {
-    weights.push_back(random_matrix(backend, o.weights, m.expert_dim, m.hidden));
-    weights.push_back(random_matrix(backend, o.weights, m.expert_dim, m.hidden));
-    weights.push_back(random_matrix(backend, o.weights, m.hidden, m.expert_dim));
+    weights.push_back(random_matrix(backend, o, m.expert_dim, m.hidden));
+    weights.push_back(random_matrix(backend, o, m.expert_dim, m.hidden));
+    weights.push_back(random_matrix(backend, o, m.hidden, m.expert_dim));
     const size_t n = weights.size();
     table.push_back({weights[n - 3].get(), weights[n - 2].get(), weights[n - 1].get()});
   }
@@ -126,12 +142,21 @@ void expert_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
           static_cast<int32_t>((i / k * 5 + i % k * (m.num_experts / k)) % m.num_experts);
     const ExpertsArgs args{x.data(), experts.data(), mix.data(),   table,   rows,
                            k,        m.hidden,       m.expert_dim, y.data()};
-    const double used = static_cast<double>(std::min(rows * k, m.num_experts) * 3 * m.hidden * m.expert_dim);
-    visit({fmt::format("experts {} rows, {} of {} x {}", rows, k, m.num_experts, m.expert_dim),
-           6.0 * static_cast<double>(rows * k * m.hidden * m.expert_dim),
-           used * static_cast<double>(dtype_bytes(o.weights)), Ceiling::flops_or_stream,
-           [&] { backend.experts(args); }});
+    const double expert_bytes = static_cast<double>(3 * weights[0]->num_bytes());
+    visit({.name = fmt::format("experts {} rows, {} of {} x {} {}", rows, k, m.num_experts, m.expert_dim,
+                               weight_name(o)),
+           .flops = 6.0 * static_cast<double>(rows * k * m.hidden * m.expert_dim),
+           .bytes = static_cast<double>(std::min(rows * k, m.num_experts)) * expert_bytes,
+           .arithmetic = product_arithmetic(o),
+           .working_set = static_cast<double>(m.num_experts) * expert_bytes,
+           .run = [&] { backend.experts(args); }});
   }
+}
+
+Arithmetic arithmetic_of(RowFormat format, Arithmetic of_int8) {
+  return format == RowFormat::f32    ? Arithmetic::f32
+         : format == RowFormat::bf16 ? Arithmetic::bf16_tiles
+                                     : of_int8;
 }
 
 void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
@@ -148,10 +173,11 @@ void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
                                  m.index_heads,    m.index_dim,    m.topk,     {},      width,
                                  positions.data(), counts.data()};
       const double scores = static_cast<double>(rows) * static_cast<double>(context - rows / 2);
-      visit({fmt::format("index_select {} rows at {}", rows, context),
-             2.0 * scores * static_cast<double>(m.index_heads * (m.index_dim + 1)),
-             static_cast<double>(context) * keys.bytes_per_row, Ceiling::flops_or_stream,
-             [&] { backend.index_select(args); }});
+      visit({.name = fmt::format("index_select {} rows at {} {}", rows, context, row_format_name(o.keys)),
+             .flops = 2.0 * scores * static_cast<double>(m.index_heads * m.index_dim),
+             .bytes = static_cast<double>(context) * keys.bytes_per_row,
+             .arithmetic = arithmetic_of(o.keys, Arithmetic::int8_tiles),
+             .run = [&] { backend.index_select(args); }});
     }
   }
 }
@@ -185,9 +211,14 @@ void attention_cases(Backend& backend, const ModelShape& m, const CaseOptions& o
       args.num_rows = rows, args.num_heads = m.num_heads, args.latent_dim = m.kv_lora, args.rope_dim = m.rope;
       args.scale = 1.0f / 16, args.output = output.data();
       const double pairs = static_cast<double>(rows * count);
-      visit({fmt::format("sparse_attention {} rows, {} of {}", rows, count, context),
-             2.0 * pairs * static_cast<double>(m.num_heads * (dim + m.kv_lora)), pairs * cache.bytes_per_row,
-             Ceiling::rows, [&] { backend.sparse_attention(args); }});
+      visit({.name = fmt::format("sparse_attention {} rows, {} of {} {}", rows, count, context,
+                                 row_format_name(o.cache)),
+             .flops = 2.0 * pairs * static_cast<double>(m.num_heads * (dim + m.kv_lora)),
+             .bytes = pairs * cache.bytes_per_row,
+             .access = Access::rows,
+             .arithmetic = arithmetic_of(o.cache, Arithmetic::bf16_tiles),
+             .working_set = static_cast<double>(context) * cache.bytes_per_row,
+             .run = [&] { backend.sparse_attention(args); }});
     }
   }
 }
@@ -197,9 +228,10 @@ void norm_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, con
     const std::vector<float> x = random_floats(rows * m.hidden), weight = random_floats(m.hidden);
     std::vector<float> y(x.size());
     const RmsNormArgs args{x.data(), m.hidden, weight.data(), y.data(), m.hidden, rows, m.hidden, 1e-5f};
-    visit({fmt::format("rms_norm {} rows of {}", rows, m.hidden), 4.0 * static_cast<double>(rows * m.hidden),
-           8.0 * static_cast<double>(rows * m.hidden), Ceiling::flops_or_stream,
-           [&] { backend.rms_norm(args); }});
+    visit({.name = fmt::format("rms_norm {} rows of {}", rows, m.hidden),
+           .flops = 4.0 * static_cast<double>(rows * m.hidden),
+           .bytes = 8.0 * static_cast<double>(rows * m.hidden),
+           .run = [&] { backend.rms_norm(args); }});
   }
 }
 
@@ -213,9 +245,10 @@ void rope_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, con
     for (int64_t row = 0; row < rows; ++row) positions[static_cast<size_t>(row)] = 100'000 + row;
     const RopeArgs args{x.data(), m.num_heads * m.rope, m.rope, positions.data(),      inv_freq.data(),
                         rows,     m.num_heads,          m.rope, RopePairs::interleaved};
-    visit({fmt::format("rope {} rows, {} x {}", rows, m.num_heads, m.rope),
-           3.0 * static_cast<double>(x.size()), 8.0 * static_cast<double>(x.size()), Ceiling::flops_or_stream,
-           [&] { backend.rope(args); }});
+    visit({.name = fmt::format("rope {} rows, {} x {}", rows, m.num_heads, m.rope),
+           .flops = 3.0 * static_cast<double>(x.size()),
+           .bytes = 8.0 * static_cast<double>(x.size()),
+           .run = [&] { backend.rope(args); }});
   }
 }
 
@@ -225,9 +258,10 @@ void silu_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, con
     const std::vector<float> gate = random_floats(rows * dim), up = random_floats(rows * dim, 5);
     std::vector<float> y(gate.size());
     const SiluMultiplyArgs args{gate.data(), up.data(), y.data(), rows, dim};
-    visit({fmt::format("silu_multiply {} rows of {}", rows, dim), 20.0 * static_cast<double>(rows * dim),
-           12.0 * static_cast<double>(rows * dim), Ceiling::flops_or_stream,
-           [&] { backend.silu_multiply(args); }});
+    visit({.name = fmt::format("silu_multiply {} rows of {}", rows, dim),
+           .flops = 20.0 * static_cast<double>(rows * dim),
+           .bytes = 12.0 * static_cast<double>(rows * dim),
+           .run = [&] { backend.silu_multiply(args); }});
   }
 }
 
@@ -249,8 +283,10 @@ const std::vector<NamedCases>& all_cases() {
 
 ModelShape model_shape(const std::string& name) {
   if (name == "bench-8l") return {name, 1536, 16, 512, 512, 192, 64, 256, 8, 128, 2048, 16, 4, 512, 8192};
-  if (name == "tiny") return {name, 256, 8, 128, 128, 32, 32, 32, 4, 32, 64, 8, 2, 128, 1024};
-  fail(ErrorCode::invalid_argument, "shape: expected \"bench-8l\" or \"tiny\", found \"{}\"", name);
+  if (name == "glm") return {name, 6144, 64, 2048, 512, 192, 64, 256, 32, 128, 2048, 16, 8, 2048, 8192};
+  if (name == "indexshare-tiny") return {name, 256, 6, 128, 128, 32, 32, 64, 2, 64, 128, 8, 2, 64, 4096};
+  fail(ErrorCode::invalid_argument,
+       "shape: expected \"bench-8l\", \"glm\" or \"indexshare-tiny\", found \"{}\"", name);
 }
 
 const std::vector<std::string>& op_names() {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "ceilings.h"
 
 namespace indexshare {
 
@@ -18,21 +19,25 @@ struct ModelShape {
   int64_t num_experts, experts_per_token, expert_dim, vocab;
 };
 
-ModelShape model_shape(const std::string& name);  // "bench-8l" | "tiny"
+ModelShape model_shape(const std::string& name);  // "bench-8l" | "glm" | "indexshare-tiny"
 
-enum class Ceiling { flops_or_stream, rows };  // what bounds the bytes: streamed or random rows
+enum class Access { stream, rows };  // in order, or random rows
 
 struct OpCase {
   std::string name;
-  double flops = 0, bytes = 0;
-  Ceiling ceiling = Ceiling::flops_or_stream;
+  double flops = 0, bytes = 0;  // a multiply-add counts two, once: not again for split activations
+  Access access = Access::stream;
+  Arithmetic arithmetic = Arithmetic::f32;
+  double working_set = 0;  // bytes; 0 = `bytes`
   std::function<void()> run;
 };
 
 struct CaseOptions {
   std::vector<int64_t> rows, contexts;
   RowFormat cache = RowFormat::bf16, keys = RowFormat::int8;
-  DType weights = DType::bf16;
+  DType weights = DType::bf16;  // as stored
+  WeightFormat format = WeightFormat::as_stored;
+  int activation_bits = 16;
 };
 
 /// Calls visit for each case of an op; its data lives as long as the call.

@@ -11,6 +11,3 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)        # portable SIMD
 if(INDEXSHARE_TESTS)
   find_package(GTest REQUIRED)
 endif()
-if(INDEXSHARE_BENCH)
-  find_package(benchmark REQUIRED)
-endif()

@@ -21,8 +21,7 @@ struct NamedTarget {
   int64_t target;
 };
 
-constexpr std::array kNamedTargets = {NamedTarget{"vnni", HWY_AVX3_DL}, NamedTarget{"avx512", HWY_AVX3},
-                                      NamedTarget{"avx2", HWY_AVX2},
+constexpr std::array kNamedTargets = {NamedTarget{"avx512", HWY_AVX3}, NamedTarget{"avx2", HWY_AVX2},
                                       NamedTarget{"scalar", HWY_SCALAR | HWY_EMU128}};
 
 std::string name_of(int64_t target) {
@@ -47,7 +46,9 @@ int64_t usable_targets() {
 KernelPath best_path() {
   const int64_t usable = usable_targets(), best = usable & -usable;  // Highway numbers better targets lower
   KernelPath path{name_of(best), table_index_of(best)};
-  if (!(best & HWY_AVX3_DL)) return path;
+  if (!(best & HWY_AVX3) || !processor_has_vnni()) return path;
+  path.name = "vnni";
+  path.vnni = true;
   const TileSupport support = request_tiles();
   if (support == TileSupport::granted) {
     path.name = "amx";
@@ -65,9 +66,14 @@ KernelPath choose_kernel_path(const char* forced) {
   const auto lacks = [&](std::string_view why) {
     fail(ErrorCode::device, "INDEXSHARE_FORCE_KERNEL={}: {}", forced, why);
   };
-  if (std::string_view(forced) == "amx") {
+  if (std::string_view(forced) == "amx" || std::string_view(forced) == "vnni") {
     KernelPath path = best_path();
-    if (!path.tiles) lacks(path.note.empty() ? "this machine or this build lacks it" : path.note);
+    if (std::string_view(forced) == "amx" && !path.tiles)
+      lacks(path.note.empty() ? "this machine or this build lacks it" : path.note);
+    if (!path.vnni) lacks("this machine or this build lacks it");
+    path.tiles = path.tiles && std::string_view(forced) == "amx";
+    path.name = forced;
+    path.note.clear();
     return path;
   }
   const auto named = std::find_if(kNamedTargets.begin(), kNamedTargets.end(),

@@ -18,6 +18,15 @@ bool processor_has_tiles() {
   return (d & kNeeded) == kNeeded;
 }
 
+}  // namespace
+
+bool processor_has_vnni() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & (1u << 11));
+}
+
+namespace {
+
 TileSupport request() {
   if (!processor_has_tiles()) return TileSupport::absent;
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
@@ -38,6 +47,7 @@ TileSupport request_tiles() {
 #else
 
 namespace indexshare {
+bool processor_has_vnni() { return false; }
 TileSupport request_tiles() { return TileSupport::absent; }
 }  // namespace indexshare
 

@@ -11,6 +11,9 @@ enum class TileSupport {
   absent,  // processor or build lacks them (int8 and bf16 products are both needed)
 };
 
+/// AVX-512's integer dot products of 8-bit codes, the next best.
+bool processor_has_vnni();
+
 /// Asks the system, for the whole process, on the first call.
 TileSupport request_tiles();
 
