@@ -36,6 +36,8 @@ struct ModelInfo {
 };
 
 /// Work done since load; padding never counts. FLOPs count a multiply-add as two, attention in absorbed form.
+/// Seconds are wall time of the same parts; index_selection is scoring and choosing, other the norms, sums
+/// and lookups between the parts.
 struct Counters {
   uint64_t tokens = 0;  // rows run through the model
   uint64_t forward_passes = 0;
@@ -46,6 +48,10 @@ struct Counters {
       return projections + indexer_projections + index_scores + attention + mlp + head;
     }
   } flops;
+  struct Seconds {
+    double projections = 0, indexer_projections = 0, index_selection = 0, attention = 0, mlp = 0, head = 0,
+           other = 0;
+  } seconds;
 };
 
 struct TokenLogprob {

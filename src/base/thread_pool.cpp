@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <exception>
@@ -59,18 +60,53 @@ int available_cores() {
   return std::max(cores, 1);
 }
 
+namespace {
+
+// How long a thread looks before it sleeps: longer than the serial pieces between two parallel ones of a
+// decoded token, far shorter than a time slice that others could miss.
+constexpr std::chrono::microseconds kSpin{30};
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// True as soon as done() is; false after kSpin.
+template <class Done>
+bool spin_until(const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+}  // namespace
+
 struct ThreadPool::State {
   std::mutex mutex;
   std::condition_variable wake, finished;
   std::vector<std::thread> workers;
-  const std::function<void(int64_t, int64_t, int)>* body = nullptr;
-  int64_t count = 0, grain = 1;
-  uint64_t generation = 0;  // of the current call; a worker runs each generation once
-  int pending = 0;          // workers that have not finished the current generation
-  bool stopping = false;
   std::exception_ptr error;
   int num_threads = 1;
   std::atomic<bool> busy = false;  // inside parallel_for
+
+  // The current call; written before `generation` rises, read by workers after they saw it rise.
+  const std::function<void(int64_t, int64_t, int)>* body = nullptr;
+  int64_t count = 0, grain = 1;
+  std::atomic<uint64_t> generation = 0;  // a worker runs each generation once
+  std::atomic<int> pending = 0;          // workers that have not finished the current generation
+  std::atomic<bool> stopping = false;
+  // Who sleeps must be woken under the mutex. Both sides order their flag before their look at the other's
+  // (sequentially consistent), so that no wake-up is lost.
+  std::atomic<int> sleeping_workers = 0;
+  std::atomic<bool> caller_sleeps = false;
 
   // Worker w of n takes items [count*w/n, count*(w+1)/n), n being fewer than all where the grain says so.
   void run_share(int worker) {
@@ -86,6 +122,43 @@ struct ThreadPool::State {
     }
   }
 
+  void start() {
+    pending = num_threads - 1;
+    ++generation;
+    if (sleeping_workers == 0) return;
+    std::lock_guard lock(mutex);
+    wake.notify_all();
+  }
+
+  void wait_until_finished() {
+    const auto done = [&] { return pending == 0; };
+    if (spin_until(done)) return;
+    std::unique_lock lock(mutex);
+    caller_sleeps = true;
+    finished.wait(lock, done);
+    caller_sleeps = false;
+  }
+
+  void wait_for_work(uint64_t seen) {
+    const auto there_is_some = [&] { return stopping || generation != seen; };
+    if (spin_until(there_is_some)) return;
+    std::unique_lock lock(mutex);
+    ++sleeping_workers;
+    wake.wait(lock, there_is_some);
+    --sleeping_workers;
+  }
+
+  void work(int worker) {
+    for (uint64_t seen = 0;; ++seen) {
+      wait_for_work(seen);
+      if (stopping) return;
+      run_share(worker);
+      if (--pending > 0 || !caller_sleeps) continue;
+      std::lock_guard lock(mutex);
+      finished.notify_one();
+    }
+  }
+
   void stop() {
     {
       std::lock_guard lock(mutex);
@@ -93,21 +166,6 @@ struct ThreadPool::State {
     }
     wake.notify_all();
     for (auto& worker : workers) worker.join();
-  }
-
-  void work(int worker) {
-    uint64_t seen = 0;
-    while (true) {
-      {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stopping || generation != seen; });
-        if (stopping) return;
-        seen = generation;
-      }
-      run_share(worker);
-      std::lock_guard lock(mutex);
-      if (--pending == 0) finished.notify_one();
-    }
   }
 };
 
@@ -145,19 +203,13 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
     body(0, count, 0);
     return;
   }
-  {
-    std::lock_guard lock(s.mutex);
-    s.body = &body;
-    s.count = count;
-    s.grain = grain;
-    s.pending = s.num_threads - 1;
-    s.error = nullptr;
-    ++s.generation;
-  }
-  s.wake.notify_all();
+  s.body = &body;
+  s.count = count;
+  s.grain = grain;
+  s.error = nullptr;
+  s.start();
   s.run_share(0);
-  std::unique_lock lock(s.mutex);
-  s.finished.wait(lock, [&] { return s.pending == 0; });
+  s.wait_until_finished();
   if (s.error) std::rethrow_exception(s.error);
 }
 

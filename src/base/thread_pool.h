@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fixed set of workers that split an index range statically: item i always goes to the same worker for a
-// given worker count, and no result may depend on that count. Workers sleep between calls (spinning would
-// steal time from neighbours on shared cores).
+// given worker count, and no result may depend on that count. Between calls workers look for work for some
+// microseconds and then sleep: a token is made of hundreds of short calls, which sleeping at once would
+// stretch, while longer spinning would steal time from neighbours on shared cores.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 // fresh process (this program again, with the hidden flag --row), so that its peak memory is its own.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
@@ -39,8 +40,8 @@ struct Options {
   std::vector<int64_t> contexts = {4096, 16384, 65536};
   Plans plans = Plans::both;
   Fill fill = Fill::random;
-  int64_t prefill_tokens = 512, decode_tokens = 32;
-  bool json = false;
+  int64_t prefill_tokens = 512, decode_tokens = 32, repeat = 3;
+  bool json = false, breakdown = false;
   std::vector<std::string> arguments;
   std::optional<Row> row;  // measure this one and nothing else
 };
@@ -55,13 +56,37 @@ std::vector<int32_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t s
   return tokens;
 }
 
-Counters::Flops difference(const Counters::Flops& a, const Counters::Flops& b) {
-  return {a.projections - b.projections,
-          a.indexer_projections - b.indexer_projections,
-          a.index_scores - b.index_scores,
-          a.attention - b.attention,
-          a.mlp - b.mlp,
-          a.head - b.head};
+Counters difference(const Counters& a, const Counters& b) {
+  Counters d;
+  d.tokens = a.tokens - b.tokens;
+  d.forward_passes = a.forward_passes - b.forward_passes;
+  d.indexer_passes = a.indexer_passes - b.indexer_passes;
+  d.flops = {a.flops.projections - b.flops.projections,
+             a.flops.indexer_projections - b.flops.indexer_projections,
+             a.flops.index_scores - b.flops.index_scores,
+             a.flops.attention - b.flops.attention,
+             a.flops.mlp - b.flops.mlp,
+             a.flops.head - b.flops.head};
+  d.seconds = {a.seconds.projections - b.seconds.projections,
+               a.seconds.indexer_projections - b.seconds.indexer_projections,
+               a.seconds.index_selection - b.seconds.index_selection,
+               a.seconds.attention - b.seconds.attention,
+               a.seconds.mlp - b.seconds.mlp,
+               a.seconds.head - b.seconds.head,
+               a.seconds.other - b.seconds.other};
+  return d;
+}
+
+// Prefill or decode at one depth, timed some times over.
+struct Phase {
+  std::vector<double> seconds;  // of each repeat
+  Counters counters;            // of the first
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 // One row, in the process that was started for it.
@@ -85,15 +110,15 @@ class Measurement {
     read(std::span(prompt).first(1));  // touches weights and scratch memory for the first time
     engine_->truncate(sequence_, row_.context);
 
-    const Counters before = engine_->counters();
-    const Stopwatch prefill_watch;
-    read(prompt);
-    const double prefill_seconds = prefill_watch.seconds();
-    engine_->truncate(sequence_, row_.context);  // decoding starts at the same depth
-    const Stopwatch decode_watch;
-    for (const int32_t& token : reply) read({&token, 1});
-    const double decode_seconds = decode_watch.seconds();
-    return result(before, prefill_seconds, decode_seconds);
+    // In turn, so that a neighbour's load falls on both.
+    Phase prefill, decode;
+    for (int64_t n = 0; n < options_.repeat; ++n) {
+      measure(prefill, [&] { read(prompt); });
+      measure(decode, [&] {
+        for (const int32_t& token : reply) read({&token, 1});
+      });
+    }
+    return result(prefill, decode);
   }
 
  private:
@@ -114,22 +139,39 @@ class Measurement {
     read(random_tokens(row_.context, vocab_size(), kSeed), bar.callback());
   }
 
-  Json result(const Counters& before, double prefill_seconds, double decode_seconds) const {
-    const Counters after = engine_->counters();
-    const Counters::Flops flops = difference(after.flops, before.flops);
+  // Runs `work` behind the context and takes its rows back.
+  template <class Work>
+  void measure(Phase& phase, const Work& work) {
+    const Counters before = engine_->counters();
+    const Stopwatch watch;
+    work();
+    phase.seconds.push_back(watch.seconds());
+    if (phase.seconds.size() == 1) phase.counters = difference(engine_->counters(), before);
+    engine_->truncate(sequence_, row_.context);
+  }
+
+  static Json phase_json(const Phase& phase, int64_t tokens) {
+    return {{"tokens", tokens},
+            {"tokens_per_s", rate(tokens, median(phase.seconds))},
+            {"slowest_tokens_per_s", rate(tokens, *std::ranges::max_element(phase.seconds))},
+            {"fastest_tokens_per_s", rate(tokens, *std::ranges::min_element(phase.seconds))},
+            {"seconds", phase.seconds},
+            {"seconds_by_part", seconds_json(phase.counters.seconds)},
+            {"flops_by_part", flops_json(phase.counters.flops)},
+            {"indexer_passes", phase.counters.indexer_passes}};
+  }
+
+  Json result(const Phase& prefill, const Phase& decode) const {
     const ModelInfo& info = engine_->info();
     return {{"context", row_.context},
             {"plan", name(row_.plan)},
-            {"prefill_tokens_per_s", rate(options_.prefill_tokens, prefill_seconds)},
-            {"decode_tokens_per_s", rate(options_.decode_tokens, decode_seconds)},
-            {"prefill_s", prefill_seconds},
-            {"decode_s", decode_seconds},
+            {"prefill", phase_json(prefill, options_.prefill_tokens)},
+            {"decode", phase_json(decode, options_.decode_tokens)},
             {"rss_bytes", peak_rss_bytes()},
-            {"indexer_passes", after.indexer_passes - before.indexer_passes},
-            {"flops", flops.total()},
-            {"flops_by_part", flops_json(flops)},
             {"cost_only", info.cost_only},
             {"fill", name(options_.fill)},
+            {"kv_cache_dtype", info.kv_cache_dtype},
+            {"index_cache_dtype", info.index_cache_dtype},
             {"backend", info.backend}};
   }
 
@@ -155,15 +197,61 @@ std::optional<Json> measure_in_child(const Options& options, const Row& row, int
   return Json::parse(child.output);
 }
 
+// "171.2 (168-173)": the median and the range of the repeats.
+std::string rate_cell(const Json& phase) {
+  const double slowest = phase["slowest_tokens_per_s"], fastest = phase["fastest_tokens_per_s"];
+  const std::string middle = fmt::format("{:.1f}", phase["tokens_per_s"].get<double>());
+  return phase["seconds"].size() == 1 ? middle : fmt::format("{} ({:.0f}-{:.0f})", middle, slowest, fastest);
+}
+
 std::vector<std::string> table_row(const Json& r) {
-  std::string plan = r["plan"].get<std::string>() + (r["cost_only"].get<bool>() ? " (cost only)" : "");
+  const std::string plan = r["plan"].get<std::string>() + (r["cost_only"].get<bool>() ? " (cost only)" : "");
+  const Json &prefill = r["prefill"], &decode = r["decode"];
+  const int64_t passes = prefill["indexer_passes"].get<int64_t>() + decode["indexer_passes"].get<int64_t>();
+  const double flops =
+      prefill["flops_by_part"]["total"].get<double>() + decode["flops_by_part"]["total"].get<double>();
   return {with_commas(r["context"].get<int64_t>()),
           plan,
-          fmt::format("{:.1f}", r["prefill_tokens_per_s"].get<double>()),
-          fmt::format("{:.2f}", r["decode_tokens_per_s"].get<double>()),
+          rate_cell(prefill),
+          rate_cell(decode),
           human_bytes(r["rss_bytes"].get<double>()),
-          with_commas(r["indexer_passes"].get<int64_t>()),
-          human_flops(r["flops"].get<double>())};
+          with_commas(passes),
+          human_flops(flops)};
+}
+
+struct Part {
+  const char *name, *seconds, *flops;  // of the table, keys of seconds_by_part and flops_by_part
+};
+constexpr Part kParts[] = {{"projections", "projections", "projections"},
+                           {"indexer projections", "indexer_projections", "indexer_projections"},
+                           {"index selection", "index_selection", "index_scores"},
+                           {"attention", "attention", "attention"},
+                           {"MLP", "mlp", "mlp"},
+                           {"head", "head", "head"},
+                           {"norms, sums, lookups", "other", nullptr}};
+
+// Milliseconds a token and GFLOP/s of a part in one phase.
+std::vector<std::string> part_cells(const Json& phase, const Part& part) {
+  const double seconds = phase["seconds_by_part"][part.seconds];
+  const double ms = 1e3 * seconds / phase["tokens"].get<double>();
+  if (!part.flops || seconds <= 0) return {fmt::format("{:.4f}", ms), ""};
+  return {fmt::format("{:.4f}", ms),
+          fmt::format("{:.0f}", phase["flops_by_part"][part.flops].get<double>() / seconds * 1e-9)};
+}
+
+void print_breakdown(const Json& results) {
+  for (const Json& r : results) {
+    print(fmt::format("\ncontext {}, {}\n", with_commas(r["context"].get<int64_t>()),
+                      r["plan"].get<std::string>()));
+    std::vector<std::vector<std::string>> rows = {
+        {"part", "prefill ms/token", "GFLOP/s", "decode ms/token", "GFLOP/s"}};
+    for (const Part& part : kParts) {
+      rows.push_back({part.name});
+      for (const char* phase : {"prefill", "decode"})
+        for (std::string& cell : part_cells(r[phase], part)) rows.back().push_back(std::move(cell));
+    }
+    print(table(rows, 1, TableStyle::markdown));
+  }
 }
 
 void print_table(const Options& options, const Json& results) {
@@ -178,11 +266,12 @@ void print_table(const Options& options, const Json& results) {
   print(table(rows, 2, TableStyle::markdown));
   print(
       fmt::format("\nppN: N prompt tokens read behind the context; tgN: N tokens generated there one by one; "
-                  "cache filled by {}.\n",
-                  options.fill == Fill::random ? "random rows" : "a true prefill"));
+                  "cache filled by {}; medians (and ranges) of {} runs.\n",
+                  options.fill == Fill::random ? "random rows" : "a true prefill", options.repeat));
   if (cost_only) {
     print("cost only: the checkpoint has no indexers for its shared layers; they ran another layer's.\n");
   }
+  if (options.breakdown) print_breakdown(results);
 }
 
 int run(const Options& options) {
@@ -243,6 +332,8 @@ Action add_bench(CLI::App& app, const std::vector<std::string>& arguments) {
                       {1, kMaxContext});
   add_number<int64_t>(app, "--decode-tokens", options->decode_tokens, "Generated tokens timed at each depth",
                       {1, kMaxContext});
+  add_number<int64_t>(app, "--repeat", options->repeat, "Times each is measured", {1, 1000});
+  app.add_flag("--breakdown", options->breakdown, "Also the time of each part of the forward pass");
   add_json_flag(app, options->json);
   app.add_option_function<std::string>("--row",
                                        [options](const std::string& text) { options->row = parse_row(text); })

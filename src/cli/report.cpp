@@ -13,6 +13,16 @@ Json flops_json(const Counters::Flops& flops) {
           {"total", flops.total()}};
 }
 
+Json seconds_json(const Counters::Seconds& seconds) {
+  return {{"projections", seconds.projections},
+          {"indexer_projections", seconds.indexer_projections},
+          {"index_selection", seconds.index_selection},
+          {"attention", seconds.attention},
+          {"mlp", seconds.mlp},
+          {"head", seconds.head},
+          {"other", seconds.other}};
+}
+
 Json counters_json(const Counters& counters) {
   return {{"tokens", counters.tokens},
           {"forward_passes", counters.forward_passes},

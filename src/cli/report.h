@@ -11,6 +11,7 @@
 namespace indexshare::cli {
 
 Json flops_json(const Counters::Flops& flops);  // by part, and "total"
+Json seconds_json(const Counters::Seconds& seconds);
 Json counters_json(const Counters& counters);
 std::string plan_pattern(std::span<const int> source);  // "FFFSSS": F for a layer that is its own source
 

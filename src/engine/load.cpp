@@ -138,6 +138,7 @@ SamplingOptions Engine::default_sampling() const { return state_->generation.sam
 
 Counters Engine::counters() const {
   const ForwardCounters& c = state_->model->counters();
+  const ForwardCounters::Seconds& s = c.seconds;
   return {.tokens = c.tokens,
           .forward_passes = c.forward_passes,
           .indexer_passes = c.indexer_passes,
@@ -146,7 +147,15 @@ Counters Engine::counters() const {
                     .index_scores = c.index_scores,
                     .attention = c.attention,
                     .mlp = c.mlp,
-                    .head = c.head}};
+                    .head = c.head},
+          .seconds = {.projections = s.projections,
+                      .indexer_projections = s.indexer_projections,
+                      .index_selection = s.index_selection,
+                      .attention = s.attention,
+                      .mlp = s.mlp,
+                      .head = s.head,
+                      .other = s.forward - s.projections - s.indexer_projections - s.index_selection -
+                               s.attention - s.mlp}};
 }
 
 }  // namespace indexshare

@@ -14,13 +14,13 @@ void Model::attention(int layer, const Batch& batch, PagedCache& cache) {
   project_queries(w, batch);
   write_latents(layer, batch, cache);
   if (selects() && config_.plan.is_full(layer)) select(layer, batch, cache);
-  // W_k is absorbed into the queries, so that they meet the cached latents directly.
-  linear_per_head(workspace_.query, config_.qk_dim(), w.key_up, workspace_.query_latent, batch.num_rows());
+  absorb_keys(w, batch.num_rows());
   attend(layer, batch, cache);
   project_output(w, batch.num_rows());
 }
 
 void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
+  const Timed timed(counters_.seconds.projections);
   const int64_t rows = batch.num_rows(), rank = config_.q_lora_rank, qk = config_.qk_dim();
   Workspace& ws = workspace_;
   const LinearArgs products[] = {{.x = ws.normed,
@@ -53,6 +53,7 @@ void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
 }
 
 void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
+  const Timed timed(counters_.seconds.projections);
   const AttentionWeights& w = weights_.layers[layer].attention;
   const int64_t dim = config_.latent_row_dim();
   float* row = workspace_.kv_row;
@@ -69,24 +70,31 @@ void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
       {.x = row, .x_stride = dim, .cache = cache.latents(layer), .sequences = batch.sequences});
 }
 
+// W_k goes into the queries, so that they meet the cached latents directly.
+void Model::absorb_keys(const AttentionWeights& w, int64_t num_rows) {
+  const Timed timed(counters_.seconds.projections);
+  linear_per_head(workspace_.query, config_.qk_dim(), w.key_up, workspace_.query_latent, num_rows);
+}
+
 // y_h = W_h x_h for every head; x [rows, heads, x_dim], of which W_h takes the first in_dim, y [rows, heads,
 // out_dim].
 void Model::linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
                             int64_t num_rows) {
   const int64_t heads = std::ssize(weights), y_dim = weights[0]->out_dim();
-  std::vector<LinearArgs> products;
+  head_products_.clear();
   for (int64_t h = 0; h < heads; ++h)
-    products.push_back({.x = x + h * x_dim,
-                        .x_stride = heads * x_dim,
-                        .weight = weights[h].get(),
-                        .y = y + h * y_dim,
-                        .y_stride = heads * y_dim,
-                        .num_rows = num_rows});
-  backend_.linear(products);
+    head_products_.push_back({.x = x + h * x_dim,
+                              .x_stride = heads * x_dim,
+                              .weight = weights[h].get(),
+                              .y = y + h * y_dim,
+                              .y_stride = heads * y_dim,
+                              .num_rows = num_rows});
+  backend_.linear(head_products_);
   counters_.projections += 2ull * num_rows * heads * weights[0]->in_dim() * y_dim;
 }
 
 void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
+  const Timed timed(counters_.seconds.attention);
   const int64_t rows = batch.num_rows(), heads = config_.num_heads, qk = config_.qk_dim();
   SparseAttentionArgs args{.query_latent = workspace_.query_latent,
                            .query_rope = workspace_.query + config_.nope_dim,
@@ -116,6 +124,7 @@ void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
 }
 
 void Model::project_output(const AttentionWeights& w, int64_t num_rows) {
+  const Timed timed(counters_.seconds.projections);
   linear_per_head(workspace_.attended, config_.kv_lora_rank, w.value_up, workspace_.head_output, num_rows);
   linear(workspace_.head_output, *w.o, workspace_.block_output, num_rows, counters_.projections);
   add_bias(workspace_.block_output, w.o_bias, num_rows);

@@ -28,7 +28,10 @@ void Model::select(int layer, const Batch& batch, PagedCache& cache) {
     for (int64_t position : batch.positions)
       if (position + 1 > c.topk) counters_.index_scores += 2ull * c.num_heads * c.head_dim * (position + 1);
   }
-  backend_.index_select(args);
+  {
+    const Timed timed(counters_.seconds.index_selection);
+    backend_.index_select(args);
+  }
   if (batch.selection_hook) run_selection_hook(layer, batch);
   backend_.translate({.positions = selection_.positions(),
                       .counts = selection_.counts(),
@@ -42,6 +45,7 @@ void Model::select(int layer, const Batch& batch, PagedCache& cache) {
 }
 
 void Model::index_projections(int layer, const Batch& batch, PagedCache& cache) {
+  const Timed timed(counters_.seconds.indexer_projections);
   const IndexerWeights& w = *weights_.layers[layer].attention.indexer;
   const IndexerConfig& c = config_.indexer;
   const int64_t rows = batch.num_rows(), hidden = config_.hidden_dim;

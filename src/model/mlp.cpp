@@ -5,6 +5,7 @@
 namespace indexshare {
 
 void Model::mlp(int layer, const Batch& batch) {
+  const Timed timed(counters_.seconds.mlp);
   const auto& w = weights_.layers[layer].mlp;
   if (const auto* dense = std::get_if<DenseMlpWeights>(&w))
     dense_mlp(*dense, batch.num_rows(), workspace_.block_output);

@@ -35,6 +35,7 @@ CacheConfig Model::cache_config(RowFormat latents, RowFormat index_keys, int64_t
 }
 
 void Model::forward(const Batch& batch, PagedCache& cache) {
+  const Timed timed(counters_.seconds.forward);
   const int64_t rows = batch.num_rows();
   const int64_t hidden = config_.hidden_dim;
   ENSURE(rows > 0 && rows <= workspace_.max_rows, "batch of {} rows, at most {}", rows, workspace_.max_rows);
@@ -70,6 +71,7 @@ void Model::forward(const Batch& batch, PagedCache& cache) {
 }
 
 std::span<const float> Model::logits(std::span<const int64_t> rows) {
+  const Timed timed(counters_.seconds.head);
   const int64_t n = std::ssize(rows), hidden = config_.hidden_dim;
   ENSURE(n <= workspace_.max_logits_rows, "logits of {} rows, at most {}", n, workspace_.max_logits_rows);
   for (int64_t i = 0; i < n; ++i)

@@ -55,6 +55,7 @@ class Model {
   void project_queries(const AttentionWeights& w, const Batch& batch);   // attention.cpp
   void write_latents(int layer, const Batch& batch, PagedCache& cache);  // attention.cpp
   void attend(int layer, const Batch& batch, PagedCache& cache);         // attention.cpp
+  void absorb_keys(const AttentionWeights& w, int64_t num_rows);         // attention.cpp
   void linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
                        int64_t num_rows);                                     // attention.cpp
   void project_output(const AttentionWeights& w, int64_t num_rows);           // attention.cpp
@@ -80,6 +81,7 @@ class Model {
   ForwardCounters counters_;
   uint64_t step_ = 0;
   std::vector<int64_t> invalid_rows_;
+  std::vector<LinearArgs> head_products_;  // of one linear_per_head(), kept so that it allocates once
 };
 
 /// Rotary frequencies theta^(-2j/d), j < d/2, with YaRN's interpolation where the config has it.

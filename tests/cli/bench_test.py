@@ -7,9 +7,11 @@ import unittest
 from program import BAD_MODEL, ProgramTest, make_checkpoint
 
 SMALL = ("--prefill-tokens", 16, "--decode-tokens", 4)
-KEYS = (
-    "context plan prefill_tokens_per_s decode_tokens_per_s rss_bytes indexer_passes flops cost_only"
-).split()
+KEYS = "context plan prefill decode rss_bytes cost_only kv_cache_dtype index_cache_dtype".split()
+
+
+def flops(row, part="total"):
+    return row["prefill"]["flops_by_part"][part] + row["decode"]["flops_by_part"][part]
 
 
 class Bench(ProgramTest):
@@ -24,16 +26,34 @@ class Bench(ProgramTest):
             for key in KEYS:
                 self.assertIn(key, row)
             self.assertEqual(row["cost_only"], row["plan"] == "every_layer")
-            self.assertEqual(row["indexer_passes"], (1 + 4) * (4 if row["plan"] == "shared" else 8))
+            layers = 4 if row["plan"] == "shared" else 8
+            self.assertEqual(row["prefill"]["indexer_passes"], layers)
+            self.assertEqual(row["decode"]["indexer_passes"], 4 * layers)
             self.assertGreater(row["rss_bytes"], 1 << 20)
-            self.assertGreater(row["decode_tokens_per_s"], 0)
-        self.assertGreater(rows[1]["flops"], rows[0]["flops"])
-        self.assertGreater(rows[2]["flops"], rows[0]["flops"])
+            for phase, tokens in (("prefill", 16), ("decode", 4)):
+                self.check_phase(row[phase], tokens)
+        self.assertGreater(flops(rows[1]), flops(rows[0]))
+        self.assertGreater(flops(rows[2]), flops(rows[0]))
+
+    def check_phase(self, phase, tokens):
+        self.assertEqual(phase["tokens"], tokens)
+        self.assertEqual(len(phase["seconds"]), 3)
+        self.assertGreater(phase["slowest_tokens_per_s"], 0)
+        self.assertLessEqual(phase["slowest_tokens_per_s"], phase["tokens_per_s"])
+        self.assertLessEqual(phase["tokens_per_s"], phase["fastest_tokens_per_s"])
+        parts = phase["seconds_by_part"]
+        self.assertTrue(all(seconds > 0 for seconds in parts.values()), parts)
+        self.assertLessEqual(sum(parts.values()), phase["seconds"][0])
+
+    def test_breakdown(self):
+        result = self.run_program("bench", self.model, *SMALL, "--context", "32", "--breakdown", "--repeat", "1")
+        for part in ("projections", "index selection", "attention", "MLP", "head"):
+            self.assertIn(part, result.stdout)
 
     def test_random_rows_cost_what_a_true_prefill_costs(self):
         random, = self.bench(self.model, "--context", "64", "--plan", "shared")  # fmt: skip
         true, = self.bench(self.model, "--context", "64", "--plan", "shared", "--fill", "prefill")  # fmt: skip
-        self.assertEqual(random["flops"], true["flops"])
+        self.assertEqual(flops(random), flops(true))
         self.assertEqual((random["fill"], true["fill"]), ("random", "prefill"))
 
     def test_flops_are_those_that_inspect_predicts(self):
@@ -47,10 +67,10 @@ class Bench(ProgramTest):
         head = 2 * inspected["hidden_size"] * inspected["vocab_size"]
         for row in rows:
             self.assertEqual(
-                row["flops_by_part"]["head"], head * (1 + 3)
+                flops(row, "head"), head * (1 + 3)
             )  # the prefill's last row, each token
             prefill, first, *others = [decode[i][row["plan"]] for i in (0, 0, 1, 2)]
-            self.assertEqual(row["flops"], prefill + first + sum(others))
+            self.assertEqual(flops(row), prefill + first + sum(others))
 
     def test_a_checkpoint_with_all_indexers_is_no_cost_only(self):
         folder = self.folder / "all"
