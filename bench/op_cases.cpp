@@ -7,21 +7,11 @@
 
 #include "base/check.h"
 #include "base/dtype.h"
+#include "random_data.h"
 
 namespace indexshare {
 
 namespace {
-
-float random_value(uint64_t& state) {
-  state = state * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<float>(static_cast<int64_t>(state >> 40)) * 0x1p-23f - 1.0f;
-}
-
-std::vector<float> random_floats(int64_t count, uint64_t seed = 1) {
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = random_value(seed);
-  return values;
-}
 
 std::unique_ptr<Matrix> random_matrix(Backend& backend, const CaseOptions& o, int64_t out, int64_t in) {
   const DType dtype = o.weights;
@@ -55,39 +45,6 @@ std::unique_ptr<Matrix> random_matrix(Backend& backend, const CaseOptions& o, in
         "scales", DType::f32, {blocks_out, blocks_in}, reinterpret_cast<const std::byte*>(scales.data())};
   return backend.load_matrix(source);
 }
-
-/// One sequence's cached rows, pages in an order that a prefetcher cannot guess.
-struct Cache {
-  static constexpr int64_t kPageSize = 64;
-
-  Cache(Backend& backend, RowFormat format, int64_t row_dim, int64_t tail, int64_t length, bool keys)
-      : num_pages((length + kPageSize - 1) / kPageSize), table(static_cast<size_t>(num_pages)) {
-    for (int64_t p = 0; p < num_pages; ++p) table[static_cast<size_t>(p)] = static_cast<int32_t>(p);
-    uint64_t state = 7;
-    for (int64_t p = num_pages - 1; p > 0; --p) {
-      random_value(state);
-      std::swap(table[static_cast<size_t>(p)], table[(state >> 33) % static_cast<uint64_t>(p + 1)]);
-    }
-    pages = {nullptr, format, kPageSize, row_dim, keys ? 0 : tail};
-    const size_t page_bytes = keys ? backend.index_key_page_bytes(pages) : backend.latent_page_bytes(pages);
-    bytes_per_row = static_cast<double>(page_bytes) / kPageSize;
-    buffer = backend.allocate(page_bytes * static_cast<size_t>(num_pages));
-    pages.pages = buffer->data();
-    constexpr int64_t kChunk = 4096;
-    const std::vector<float> rows = random_floats(kChunk * row_dim);
-    for (int64_t position = 0; position < length; position += kChunk) {
-      const SequenceRows s{0, std::min(kChunk, length - position), position, table.data()};
-      const WriteCacheArgs args{rows.data(), row_dim, pages, {&s, 1}};
-      keys ? backend.write_index_keys(args) : backend.write_latents(args);
-    }
-  }
-
-  int64_t num_pages;
-  double bytes_per_row = 0;
-  std::vector<int32_t> table;
-  std::unique_ptr<Buffer> buffer;
-  CachePages pages;
-};
 
 Arithmetic product_arithmetic(const CaseOptions& o) {
   if (o.activation_bits == 32) return Arithmetic::f32;
@@ -161,7 +118,7 @@ Arithmetic arithmetic_of(RowFormat format, Arithmetic of_int8) {
 
 void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
   for (int64_t context : o.contexts) {
-    const Cache keys(backend, o.keys, m.index_dim, 0, context, true);
+    const RandomCache keys(backend, RandomCache::Kind::index_keys, o.keys, m.index_dim, 0, context);
     for (int64_t rows : o.rows) {
       if (rows > context) continue;
       const std::vector<float> queries = random_floats(rows * m.index_heads * m.index_dim);
@@ -185,7 +142,7 @@ void select_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
 void attention_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, const VisitCase& visit) {
   const int64_t dim = m.kv_lora + m.rope;
   for (int64_t context : o.contexts) {
-    const Cache cache(backend, o.cache, dim, m.rope, context, false);
+    const RandomCache cache(backend, RandomCache::Kind::latents, o.cache, dim, m.rope, context);
     const int64_t count = std::min(m.topk, context);
     for (int64_t rows : o.rows) {
       if (rows > context) continue;
