@@ -31,13 +31,4 @@ int64_t FixedSet::size() const {
   return size;
 }
 
-void FixedSet::append_to(std::vector<int32_t>& positions) const {
-  for (int64_t s = 0; s < sink_end_; ++s) positions.push_back(static_cast<int32_t>(s));
-  if (stride_ > 0)
-    for (int64_t s = first_lone_stride(); s < window_begin_; s += stride_)
-      positions.push_back(static_cast<int32_t>(s));
-  for (int64_t s = std::max(window_begin_, sink_end_); s <= last_; ++s)
-    positions.push_back(static_cast<int32_t>(s));
-}
-
 }  // namespace indexshare

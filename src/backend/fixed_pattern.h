@@ -25,8 +25,18 @@ class FixedSet {
   }
 
   int64_t size() const;
-  /// Appends the positions in ascending order, each once.
-  void append_to(std::vector<int32_t>& positions) const;
+  /// body(position) in ascending order, each once.
+  template <class Body>
+  void for_each(const Body& body) const {
+    for (int64_t s = 0; s < sink_end_; ++s) body(static_cast<int32_t>(s));
+    if (stride_ > 0)
+      for (int64_t s = first_lone_stride(); s < window_begin_; s += stride_) body(static_cast<int32_t>(s));
+    for (int64_t s = window_begin_ > sink_end_ ? window_begin_ : sink_end_; s <= last_; ++s)
+      body(static_cast<int32_t>(s));
+  }
+  void append_to(std::vector<int32_t>& positions) const {
+    for_each([&](int32_t s) { positions.push_back(s); });
+  }
 
  private:
   int64_t first_lone_stride() const;  // the first strided position not below sink_end_

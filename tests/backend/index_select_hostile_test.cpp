@@ -200,7 +200,7 @@ TEST_P(IndexSelectHostile, MoreEqualCandidatesThan16BitsCount) {
 }
 
 TEST_P(IndexSelectHostile, KeysBeyondTwoToThe31Elements) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16}) {
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8}) {
     SelectionProblem problem = one_sequence(0, 0, 20);
     problem.head_dim = 128;
     problem.num_heads = 4;

@@ -33,7 +33,7 @@ SelectionProblem draw_problem() {
   SelectionProblem problem;
   problem.num_heads = draw(1, 3);
   problem.head_dim = draw(1, 20);
-  problem.format = draw(0, 1) ? RowFormat::bf16 : RowFormat::f32;
+  problem.format = *rc::gen::element(RowFormat::f32, RowFormat::bf16, RowFormat::int8);
   problem.page_size = 16 * draw(1, 3);
   int64_t longest = 1;
   for (int64_t s = draw(1, 3); s > 0; --s) {
@@ -71,7 +71,7 @@ TEST_P(IndexSelectProperty, EqualsTwinOnLongRows) {
     pattern.stride_cap = rng.integer(0, 1) * rng.integer(1, 40);
     pattern.mode = rng.integer(0, 1) ? FixedPattern::Mode::union_ : FixedPattern::Mode::fill;
     problem.topk = rng.integer(pattern.active() ? 0 : 1, 1200);
-    problem.format = rng.integer(0, 1) ? RowFormat::bf16 : RowFormat::f32;
+    problem.format = std::vector{RowFormat::f32, RowFormat::bf16, RowFormat::int8}[rng.integer(0, 2)];
     fill_with_integers(problem, rng, rng.integer(0, 3) * 3);
     ASSERT_NO_THROW(require_exact(problem, run_selection(*backend, problem))) << "round " << round;
   }

@@ -28,7 +28,7 @@ TEST_P(IndexSelect, EveryRowOfASequenceForEveryTopk) {
 }
 
 TEST_P(IndexSelect, EveryShapeFormatAndPageSize) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8})
     for (int64_t head_dim : {1, 2, 13, 40, 72, 128, 576})
       for (int64_t num_heads : {1, 2, 5, 32})
         for (int64_t page_size : supported_page_sizes(*backend, format, head_dim, {1, 16, 48, 61, 64})) {
@@ -42,8 +42,8 @@ TEST_P(IndexSelect, EveryShapeFormatAndPageSize) {
           Rng rng(head_dim * num_heads);
           fill_with_integers(problem, rng, 3);
           ASSERT_NO_THROW(require_exact(problem, run_selection(*backend, problem)))
-              << "bf16 " << (format == RowFormat::bf16) << " dim " << head_dim << " heads " << num_heads
-              << " page " << page_size;
+              << row_format_name(format) << " dim " << head_dim << " heads " << num_heads << " page "
+              << page_size;
         }
 }
 
@@ -96,6 +96,7 @@ TEST_P(IndexSelect, RandomFloatsUpToNearTies) {
     problem.keys = {rng.uniforms(1500 * 128, -3, 3)};
     for (int64_t t = 1488; t < 1500; ++t) problem.rows.push_back({0, t});
     problem.queries = rng.uniforms(12 * 8 * 128, -3, 3);
+    for (float& query : problem.queries) query = rounded_to(format, query);  // tiles take bf16 by bf16
     problem.head_weights = rng.uniforms(12 * 8, -0.5f, 1);
     const Selected selected = run_selection(*backend, problem);
     for (size_t row = 0; row < 12; ++row) {
@@ -117,7 +118,7 @@ TEST_P(IndexSelect, RandomFloatsUpToNearTies) {
 }
 
 TEST_P(IndexSelect, BatchInvariant) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16}) {
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8}) {
     SelectionProblem problem = mixed_batch();
     problem.format = format;
     Rng rng(3);
@@ -141,7 +142,7 @@ TEST_P(IndexSelect, BatchInvariant) {
 
 // Equal keys have equal scores to the last bit wherever they lie, so the earlier ones win.
 TEST_P(IndexSelect, EqualKeysTieWhereverTheyLie) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8})
     for (int64_t head_dim : {13, 40, 128}) {
       Rng rng(head_dim);
       SelectionProblem problem = one_sequence(0, 0, 37);

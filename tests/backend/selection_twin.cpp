@@ -9,6 +9,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "backend/quantise.h"
+
 namespace indexshare {
 
 std::vector<bool> twin_fixed(const FixedPattern& pattern, int64_t t) {
@@ -50,7 +52,38 @@ std::string describe(const FixedPattern& p) {
                      p.stride_phase, p.stride_cap, p.mode == FixedPattern::Mode::fill ? "fill" : "union");
 }
 
+namespace {
+
+struct Codes {
+  Codes(const float* x, int64_t count) : codes(count), scale(quantise_int8(x, count, codes.data())) {}
+  std::vector<int8_t> codes;
+  float scale;
+};
+
+// The f32 operations that backend.h prescribes for int8 keys.
+std::vector<double> int8_scores(const SelectionProblem& p, size_t row) {
+  const auto [sequence, position] = p.rows[row];
+  std::vector<Codes> queries;
+  for (int64_t h = 0; h < p.num_heads; ++h)
+    queries.emplace_back(&p.queries[(static_cast<int64_t>(row) * p.num_heads + h) * p.head_dim], p.head_dim);
+  std::vector<double> result(position + 1);
+  for (int64_t s = 0; s <= position; ++s) {
+    const Codes key(&p.keys[sequence][s * p.head_dim], p.head_dim);
+    float sum = 0;
+    for (int64_t h = 0; h < p.num_heads; ++h) {
+      const int dot = std::inner_product(key.codes.begin(), key.codes.end(), queries[h].codes.begin(), 0);
+      const float weight = p.head_weights[static_cast<int64_t>(row) * p.num_heads + h] * queries[h].scale;
+      sum = std::fma(weight, static_cast<float>(std::max(dot, 0)), sum);
+    }
+    result[s] = key.scale * sum;
+  }
+  return result;
+}
+
+}  // namespace
+
 std::vector<double> SelectionProblem::scores(size_t row) const {
+  if (format == RowFormat::int8 && topk > 0) return int8_scores(*this, row);
   const auto [sequence, position] = rows[row];
   std::vector<double> result(position + 1);
   for (int64_t s = 0; s <= position && topk > 0; ++s)

@@ -94,9 +94,9 @@ TEST_P(WriteCache, RoundsToNearestEven) {
 // Only position p has a key along axis p, so a query along that axis must select p.
 TEST_P(WriteCache, IndexKeysComeBackFromEveryPosition) {
   const int64_t length = 70, dim = 72;
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8})
     for (int64_t page_size : supported_page_sizes(*backend, format, dim)) {
-      SCOPED_TRACE(testing::Message() << "bf16 " << (format == RowFormat::bf16) << " page " << page_size);
+      SCOPED_TRACE(row_format_name(format) + " page " + std::to_string(page_size));
       Rng rng(page_size);
       TestCache cache(*backend, {format, page_size, dim}, {length, length}, rng);
       std::vector<float> keys(length * dim);

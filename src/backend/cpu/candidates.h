@@ -1,29 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// The best `topk` of a stream of (score, position) that arrives in ascending position, in bounded memory:
-// survivors of a rising threshold collect in a buffer, which is cut back to the exact top-k whenever it is
-// full. The order is (score descending, position ascending); since positions ascend, equals of the threshold
-// that come later lose and the buffer never needs sorting. candidates-inl.h fills and cuts it.
+// The best candidates of one query row in a stream of scores at ascending positions. A full buffer is cut to
+// the topk best; a cut's lowest score is the threshold that later ones must exceed (equal ones come later in
+// position, hence lose).
 #pragma once
 
 #include <cstdint>
+#include <limits>
+
+#include "backend/cpu/index_keys.h"
 
 namespace indexshare {
 
 struct Candidates {
-  static constexpr int64_t kSlack = 64;  // a tile of keys is written without asking
+  static constexpr int64_t kSlack = kChunkKeys + 32;  // a chunk is taken without asking; vectors reach beyond
 
-  static int64_t capacity_for(int64_t topk) { return (2 * topk + 512 + kSlack + 15) / 16 * 16; }
+  // The larger, the rarer are cuts, and the longer a threshold stays behind what is known already.
+  static int64_t capacity_for(int64_t topk) { return 4 * topk + 512 + kSlack; }
 
   float* scores;       // [capacity]
   int32_t* positions;  // [capacity], ascending
-  int32_t* order;      // [capacity] working memory of shrink, may be shared by many
+  int32_t* order[2];   // [capacity] working memory of cuts, may be shared by many
   int64_t capacity, topk;
-  int64_t count;
-  float threshold;  // once `selective`, only scores above it enter
-  bool selective;
-  bool has_nan;
+  int64_t count = 0;
+  // Only scores not below or equal enter: NaN, before the first cut, lets everything in, and a NaN always
+  // does.
+  float threshold = std::numeric_limits<float>::quiet_NaN();
+  bool has_nan = false;  // known for sure after a cut
 
+  void clear() {
+    count = 0;
+    threshold = std::numeric_limits<float>::quiet_NaN();
+    has_nan = false;
+  }
   bool full() const { return count > capacity - kSlack; }
 };
+
+struct TakeArgs {
+  const float* scores;  // [num_rows][kChunkKeys]
+  const KeyChunk* chunk;
+  int64_t num_rows, first_t;     // positions of the rows: first_t, first_t + 1, ...
+  const FixedPattern* left_out;  // positions Fix(t) does not compete (FILL); nullptr = all do
+  Candidates* candidates;        // [num_rows]
+};
+
+struct CandidateKernels {
+  /// What is visible of a chunk, cutting where a buffer gets full.
+  void (*take)(const TakeArgs& args);
+  /// Keeps the topk best (all where there are fewer); none of a row with a NaN.
+  void (*cut)(Candidates& candidates);
+  /// Adds what a later part of the stream kept; both are cut.
+  void (*merge)(Candidates& into, const Candidates& later);
+};
+/// Those of an instruction set (KernelPath::table_index).
+CandidateKernels candidate_kernels(size_t table_index);
 
 }  // namespace indexshare

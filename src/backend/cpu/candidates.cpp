@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/candidates.h"
+
+#include <utility>
+
+#include "backend/fixed_pattern.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/candidates.cpp"
+#include "backend/cpu/targets.h"
+// After targets.h.
+#include <hwy/highway.h>
+
+#include "backend/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace indexshare {
+namespace HWY_NAMESPACE {
+
+using Ints = hn::Vec<IntTag>;
+using Mask = hn::Mask<FloatTag>;
+
+HWY_INLINE Mask first_lanes(int64_t n) {
+  return hn::FirstN(FloatTag(), static_cast<size_t>(HWY_MIN(n, static_cast<int64_t>(kLanes))));
+}
+
+// What may still matter: neither below nor equal to the threshold; true for NaN.
+HWY_INLINE Mask enters(Floats scores, float threshold) {
+  return hn::Not(hn::Le(scores, broadcast(threshold)));
+}
+
+// Appends the masked lanes; all kLanes behind the last candidate may be overwritten.
+HWY_INLINE void append(Floats scores, Ints positions, Mask mask, Candidates& c) {
+  const IntTag di;
+  store(hn::Compress(scores, mask), c.scores + c.count);
+  hn::StoreU(hn::Compress(positions, hn::RebindMask(di, mask)), di, c.positions + c.count);
+  c.count += static_cast<int64_t>(hn::CountTrue(FloatTag(), mask));
+}
+
+// Takes the first n of 16 scores; the first is at `position`.
+HWY_INLINE void take(const float* scores, int64_t position, int64_t n, Candidates& c) {
+  const IntTag di;
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(kLanes)) {
+    const Floats s = load(scores + i);
+    const Mask mask = hn::And(enters(s, c.threshold), first_lanes(n - i));
+    if (hn::AllFalse(FloatTag(), mask)) continue;
+    append(s, hn::Iota(di, static_cast<int32_t>(position + i)), mask, c);
+  }
+}
+
+// Forgets the candidates from `first` on that Fix(t) holds anyway.
+void leave_out(const FixedPattern& pattern, int64_t t, int64_t first, Candidates& c) {
+  const FixedSet fixed(pattern, t);
+  int64_t kept = first;
+  for (int64_t i = first; i < c.count; ++i) {
+    const float score = c.scores[i];
+    if (score == score && fixed.contains(c.positions[i])) continue;  // a NaN counts wherever it is
+    c.scores[kept] = score;
+    c.positions[kept++] = c.positions[i];
+  }
+  c.count = kept;
+}
+
+// Signed integers in the order of the floats; -0 becomes +0.
+HWY_INLINE Ints ordered(Floats scores) {
+  const IntTag d;
+  const Ints bits = hn::BitCast(d, hn::Add(scores, hn::Zero(FloatTag())));
+  return hn::Xor(bits, hn::And(hn::ShiftRight<31>(bits), hn::Set(d, 0x7fffffff)));
+}
+
+HWY_INLINE float from_ordered(int32_t key) {
+  const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+  float score;
+  __builtin_memcpy(&score, &bits, sizeof score);
+  return score;
+}
+
+/// [count] keys between low and high, both included.
+struct Interval {
+  int32_t* keys;
+  int64_t count;
+  int32_t low, high;
+};
+
+// The scores of all candidates as integers of the same order; false where one is NaN.
+HWY_INLINE bool order_scores(const Candidates& c, Interval& all) {
+  const IntTag d;
+  Ints low = hn::Set(d, INT32_MAX), high = hn::Set(d, INT32_MIN);
+  Mask ordinary = hn::FirstN(FloatTag(), kLanes);
+  for (int64_t i = 0; i < c.count; i += static_cast<int64_t>(kLanes)) {
+    const Mask valid = first_lanes(c.count - i);
+    const Floats scores = hn::IfThenElseZero(valid, load(c.scores + i));
+    const Ints key = ordered(scores);
+    const auto counts = hn::RebindMask(d, valid);
+    ordinary = hn::And(ordinary, hn::Eq(scores, scores));
+    low = hn::Min(low, hn::IfThenElse(counts, key, low));
+    high = hn::Max(high, hn::IfThenElse(counts, key, high));
+    hn::StoreU(key, d, c.order[0] + i);
+  }
+  all = {c.order[0], c.count, hn::GetLane(hn::MinOfLanes(d, low)), hn::GetLane(hn::MaxOfLanes(d, high))};
+  return hn::AllTrue(FloatTag(), ordinary);
+}
+
+// Splits an interval at `middle`: what is at least that goes to the front of `keys`, the others to `below`.
+// Returns how many the first are.
+HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* below) {
+  const IntTag d;
+  const Ints limit = hn::Set(d, middle);
+  int64_t upper = 0, lower = 0;
+  for (int64_t i = 0; i < all.count; i += static_cast<int64_t>(kLanes)) {
+    const Ints keys = hn::LoadU(d, all.keys + i);
+    const auto valid = hn::RebindMask(d, first_lanes(all.count - i));
+    const auto is_lower = hn::Lt(keys, limit);
+    const auto to_upper = hn::And(valid, hn::Not(is_lower)), to_lower = hn::And(valid, is_lower);
+    hn::StoreU(hn::Compress(keys, to_upper), d, all.keys + upper);
+    hn::StoreU(hn::Compress(keys, to_lower), d, below + lower);
+    upper += static_cast<int64_t>(hn::CountTrue(d, to_upper));
+    lower += static_cast<int64_t>(hn::CountTrue(d, to_lower));
+  }
+  return upper;
+}
+
+// The k-th largest key (k from 1), found by halving the interval it lies in; `other` is as large as `keys`.
+HWY_INLINE int32_t kth_largest(Interval all, int64_t k, int32_t* other) {
+  while (all.low < all.high) {
+    const auto middle = static_cast<int32_t>(all.high - (static_cast<int64_t>(all.high) - all.low) / 2);
+    const int64_t upper = split(all, middle, other);
+    if (upper >= k) {
+      all.count = upper;
+      all.low = middle;
+    } else {
+      k -= upper;
+      std::swap(all.keys, other);
+      all.count -= upper;
+      all.high = middle - 1;
+    }
+  }
+  return all.low;
+}
+
+// Keeps the scores above the threshold and the first of those equal to it, topk in all.
+HWY_INLINE void keep_best(Candidates& c) {
+  const IntTag di;
+  const FloatTag d;
+  const Floats threshold = broadcast(c.threshold);
+  int64_t above = 0;
+  for (int64_t i = 0; i < c.count; i += static_cast<int64_t>(kLanes))
+    above += static_cast<int64_t>(
+        hn::CountTrue(d, hn::And(hn::Gt(load(c.scores + i), threshold), first_lanes(c.count - i))));
+  int64_t equals = c.topk - above;
+  const int64_t count = c.count;
+  c.count = 0;
+  for (int64_t i = 0; i < count; i += static_cast<int64_t>(kLanes)) {
+    const Floats scores = load(c.scores + i);
+    const Mask valid = first_lanes(count - i);
+    const Mask equal = hn::And(hn::Eq(scores, threshold), valid);
+    Mask keep = hn::And(hn::Gt(scores, threshold), valid);
+    const auto found = static_cast<int64_t>(hn::CountTrue(d, equal));
+    if (found <= equals) {
+      keep = hn::Or(keep, equal);
+      equals -= found;
+    } else if (equals > 0) {  // the first few of these
+      float lanes[kLanes];
+      store(hn::IfThenElseZero(equal, broadcast(1.0f)), lanes);
+      for (size_t lane = 0; lane < kLanes; ++lane)
+        if (lanes[lane] != 0 && equals-- <= 0) lanes[lane] = 0;
+      equals = 0;
+      keep = hn::Or(keep, hn::Ne(load(lanes), hn::Zero(d)));
+    }
+    append(scores, hn::LoadU(di, c.positions + i), keep, c);
+  }
+}
+
+HWY_NOINLINE void cut(Candidates& c) {
+  Interval all;
+  if (!order_scores(c, all)) {
+    c.has_nan = true;
+    c.count = 0;
+  }
+  if (c.count <= c.topk) return;
+  c.threshold = from_ordered(kth_largest(all, c.topk, c.order[1]));
+  keep_best(c);
+}
+
+void take_chunk(const TakeArgs& a) {
+  const KeyChunk& chunk = *a.chunk;
+  for (int64_t r = 0; r < a.num_rows; ++r) {
+    Candidates& c = a.candidates[r];
+    const int64_t t = a.first_t + r, before = c.count;
+    for (int64_t g = 0; g < kChunkGroups; ++g)
+      take(a.scores + r * kChunkKeys + g * kKeyGroup, chunk.position[g],
+           HWY_MIN(chunk.size[g], t + 1 - chunk.position[g]), c);
+    if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);
+    if (c.full()) cut(c);
+  }
+}
+
+void merge(Candidates& into, const Candidates& later) {
+  const IntTag di;
+  into.has_nan |= later.has_nan;
+  for (int64_t i = 0; i < later.count; i += static_cast<int64_t>(kLanes)) {
+    const Floats scores = load(later.scores + i);
+    const Mask mask = hn::And(enters(scores, into.threshold), first_lanes(later.count - i));
+    append(scores, hn::LoadU(di, later.positions + i), mask, into);
+  }
+  cut(into);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace indexshare
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace indexshare {
+
+HWY_EXPORT(take_chunk);
+HWY_EXPORT(cut);
+HWY_EXPORT(merge);
+
+CandidateKernels candidate_kernels(size_t table_index) {
+  return {HWY_DISPATCH_TABLE(take_chunk)[table_index], HWY_DISPATCH_TABLE(cut)[table_index],
+          HWY_DISPATCH_TABLE(merge)[table_index]};
+}
+
+}  // namespace indexshare
+#endif

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores of a block of query rows against 64 keys, one kernel for each arithmetic:
+//   index_scores.cpp        f32, any key format (what a path without better does; the only one for f32 keys)
+//   index_scores_vnni.cpp   int8 keys: integer dot products
+//   index_scores_amx.cpp    int8 and bf16 keys: tiles
+// On int8 keys all of them give the same bits (backend.h). Queries are laid out first, by pack_queries().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/backend.h"
+#include "backend/cpu/index_keys.h"
+
+namespace indexshare {
+
+/// What a kernel multiplies keys with.
+enum class QueryForm {
+  floats,  // f32; the codes of int8 queries as f32, whose sums of products are exact
+  codes,   // int8
+  bf16
+};
+
+/// Queries of a row block, laid out; head h of row r is number r * num_heads + h.
+struct PackedQueries {
+  static constexpr int64_t kSlack = 32;  // queries that a tile may read beyond the last one
+
+  int64_t num_rows, num_heads;
+  int64_t dim;         // elements of a query, zeros padding codes and bf16 as those of keys
+  std::byte* queries;  // [num_rows * num_heads + kSlack][dim]
+  float* weights;      // [num_rows * num_heads] head weights, times the query's scale for int8 keys
+  int32_t* sums;       // [num_rows * num_heads] of a query's codes, where form == codes
+};
+
+struct ScoreArgs {
+  PackedQueries queries;
+  IndexKeyLayout layout;
+  float* wide_keys;  // [2][dim][16] working memory of the f32 kernel
+  float* scores;     // [num_rows][kChunkKeys] out
+};
+
+using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys);
+
+ScoreChunk f32_score_chunk(size_t table_index);  // of an instruction set, KernelPath::table_index
+#if defined(__x86_64__)
+namespace vnni {
+void score_chunk(const ScoreArgs& args, const KeyChunk& keys);
+}
+namespace amx {
+void score_chunk(const ScoreArgs& args, const KeyChunk& keys);
+}
+#endif
+
+}  // namespace indexshare

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// queries[r * heads + h] = the query of a head as f32, int8 codes (also widened to f32) or bf16;
+// weights = head weights, times the query's scale where it was quantised (quantise.h, the same bits).
+#include "backend/cpu/pack_queries.h"
+
+#include <array>
+#include <cstring>
+
+#include "backend/quantise.h"
+#include "base/dtype.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/pack_queries.cpp"
+#include "backend/cpu/targets.h"
+// After targets.h.
+#include <hwy/highway.h>
+
+#include "backend/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace indexshare {
+namespace HWY_NAMESPACE {
+
+// quantise_int8 for whole vectors of ordinary numbers; what is not of that kind goes there itself.
+float quantise(const float* x, int64_t count, int8_t* codes) {
+  const auto lanes = static_cast<int64_t>(kLanes);
+  if (kLanes < 8 || count % lanes != 0) return quantise_int8(x, count, codes);
+  const FloatTag d;
+  const hn::Rebind<int8_t, FloatTag> d8;
+  Floats high = hn::Zero(d);
+  for (int64_t i = 0; i < count; i += lanes) {
+    const Floats v = load(x + i);
+    high = hn::IfThenElse(hn::Eq(v, v), hn::Max(high, hn::Abs(v)), broadcast(INFINITY));
+  }
+  const float largest = hn::GetLane(hn::MaxOfLanes(d, high));
+  if (!(largest > 1e-20f && largest < 1e30f)) return quantise_int8(x, count, codes);
+  const Floats inverse = broadcast(127.0f / largest);
+  for (int64_t i = 0; i < count;
+       i += lanes)  // |x * inverse| rounds to 127 at most; DemoteTo saturates beyond
+    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(load(x + i), inverse))), d8, codes + i);
+  return largest / 127.0f;
+}
+
+void pack_codes(const PackQueriesArgs& a, int64_t number, const float* query) {
+  const PackedQueries& p = *a.packed;
+  const int64_t dim = a.args->head_dim;
+  std::array<int8_t, kMaxInt8Dim> codes;
+  p.weights[number] *= quantise(query, dim, codes.data());
+  if (a.form == QueryForm::floats) {
+    float* to = reinterpret_cast<float*>(p.queries) + number * p.dim;
+    for (int64_t d = 0; d < dim; ++d) to[d] = codes[static_cast<size_t>(d)];
+    return;
+  }
+  std::fill(codes.begin() + dim, codes.begin() + p.dim, int8_t{0});
+  std::memcpy(p.queries + number * p.dim, codes.data(), static_cast<size_t>(p.dim));
+  int32_t sum = 0;
+  for (int64_t d = 0; d < dim; ++d) sum += codes[static_cast<size_t>(d)];
+  p.sums[number] = sum;
+}
+
+void pack_bf16(const PackQueriesArgs& a, int64_t number, const float* query) {
+  const int64_t dim = a.packed->dim;
+  auto* to = reinterpret_cast<uint16_t*>(a.packed->queries) + number * dim;
+  for (int64_t d = 0; d < dim; ++d) to[d] = d < a.args->head_dim ? f32_to_bf16(query[d]) : uint16_t{0};
+}
+
+void pack(const PackQueriesArgs& a) {
+  const int64_t heads = a.args->num_heads, dim = a.args->head_dim, first = a.row_begin * heads;
+  for (int64_t number = 0; number < a.packed->num_rows * heads; ++number) {
+    const float* query = a.args->queries + (first + number) * dim;
+    a.packed->weights[number] = a.args->head_weights[first + number];
+    if (a.args->keys.format == RowFormat::int8)
+      pack_codes(a, number, query);
+    else if (a.form == QueryForm::bf16)
+      pack_bf16(a, number, query);
+    else
+      std::memcpy(reinterpret_cast<float*>(a.packed->queries) + number * dim, query,
+                  static_cast<size_t>(dim) * sizeof(float));
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace indexshare
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace indexshare {
+
+HWY_EXPORT(pack);
+
+PackQueries pack_queries(size_t table_index) { return HWY_DISPATCH_TABLE(pack)[table_index]; }
+
+int64_t packed_dim(const IndexSelectArgs& args, QueryForm form) {
+  return form == QueryForm::floats ? args.head_dim : IndexKeyLayout::padded(args.keys.format, args.head_dim);
+}
+
+size_t query_element_bytes(QueryForm form) {
+  return form == QueryForm::floats ? sizeof(float) : form == QueryForm::bf16 ? sizeof(uint16_t) : 1;
+}
+
+}  // namespace indexshare
+#endif
