@@ -10,15 +10,34 @@ namespace {
 class Experts : public OpTest {};
 INSTANTIATE_FOR_BACKENDS(Experts);
 
-constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::f8_e4m3};
+constexpr WeightKind kKinds[] = {
+    {DType::f32},
+    {DType::f16},
+    {DType::bf16},
+    {DType::f8_e4m3},
+    {DType::bf16, WeightFormat::as_stored, 16},
+    {DType::f8_e4m3, WeightFormat::as_stored, 16},
+    {DType::bf16, WeightFormat::int8, 16},
+    {DType::bf16, WeightFormat::int4, 16},
+    {DType::bf16, WeightFormat::as_stored, 8},
+    {DType::f8_e4m3, WeightFormat::as_stored, 8},
+    {DType::bf16, WeightFormat::int8, 8},
+    {DType::bf16, WeightFormat::int4, 8},
+};
+
+double tolerance_of(const WeightKind& kind) {
+  return kind.activation_bits == 32   ? tolerance::kExperts
+         : kind.activation_bits == 16 ? tolerance::kExperts16
+                                      : tolerance::kExperts8;
+}
 
 struct Weights {
-  Weights(DType dtype, int64_t num_experts, int64_t hidden, int64_t expert_dim, uint64_t seed) {
+  Weights(const WeightKind& kind, int64_t num_experts, int64_t hidden, int64_t expert_dim, uint64_t seed) {
     Rng rng(seed);
     for (int64_t e = 0; e < num_experts; ++e) {
-      gate.emplace_back(dtype, expert_dim, hidden, rng);
-      up.emplace_back(dtype, expert_dim, hidden, rng);
-      down.emplace_back(dtype, hidden, expert_dim, rng);
+      gate.emplace_back(kind, expert_dim, hidden, rng);
+      up.emplace_back(kind, expert_dim, hidden, rng);
+      down.emplace_back(kind, hidden, expert_dim, rng);
     }
   }
   std::vector<HostMatrix> gate, up, down;
@@ -86,9 +105,9 @@ std::vector<float> run(Backend& backend, const Problem& p, std::span<const Exper
 
 TEST_P(Experts, EqualsTwin) {
   const int64_t dims[][2] = {{13, 40}, {72, 24}, {130, 200}};
-  for (DType dtype : kDTypes)
+  for (const WeightKind& kind : kKinds)
     for (const auto& [hidden, expert_dim] : dims) {
-      const Weights weights(dtype, 5, hidden, expert_dim, hidden);
+      const Weights weights(kind, 5, hidden, expert_dim, hidden);
       const LoadedTable loaded(*backend, weights);
       for (int64_t num_rows : {0, 1, 2, 9, 40})
         for (int64_t k : {1, 3, 5}) {
@@ -98,15 +117,15 @@ TEST_P(Experts, EqualsTwin) {
             const std::vector<double> x(&p.x[row * hidden], &p.x[row * hidden] + hidden);
             ASSERT_LE(
                 row_error(&y[row * hidden], twin(weights, x, &p.experts[row * k], &p.weights[row * k], k)),
-                tolerance::kExperts)
-                << dtype_name(dtype) << " " << hidden << " row " << row << " of " << num_rows << ", k " << k;
+                tolerance_of(kind))
+                << kind << " " << hidden << " row " << row << " of " << num_rows << ", k " << k;
           }
         }
     }
 }
 
 TEST_P(Experts, AllRowsOnOneExpertAndWeightsOfZero) {
-  const Weights weights(DType::bf16, 4, 40, 24, 1);
+  const Weights weights(WeightKind{DType::bf16}, 4, 40, 24, 1);
   const LoadedTable loaded(*backend, weights);
   Problem p = make_problem(21, 4, 2, 40, 24);
   for (int row = 0; row < 21; ++row) {
@@ -123,9 +142,9 @@ TEST_P(Experts, AllRowsOnOneExpertAndWeightsOfZero) {
 }
 
 TEST_P(Experts, BatchInvariant) {
-  for (DType dtype : kDTypes) {
-    SCOPED_TRACE(dtype_name(dtype));
-    const Weights weights(dtype, 6, 40, 72, 2);
+  for (const WeightKind& kind : kKinds) {
+    SCOPED_TRACE(testing::Message() << kind);
+    const Weights weights(kind, 6, 40, 72, 2);
     const int64_t num_rows = 23, k = 3, hidden = 40;
     const Problem all = make_problem(num_rows, 6, k, hidden, 72);
     expect_batch_invariant(GetParam(), num_rows, [&](Backend& each, const std::vector<int64_t>& order) {

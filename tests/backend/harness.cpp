@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <ostream>
 
+#include "backend/quantise.h"
 #include "indexshare/error.h"
 
 namespace indexshare {
@@ -65,12 +67,20 @@ std::vector<int32_t> Rng::permutation(int64_t count) {
   return values;
 }
 
-HostMatrix::HostMatrix(DType dtype, int64_t rows, int64_t cols, Rng& rng, bool transpose)
-    : dtype_(dtype),
+std::ostream& operator<<(std::ostream& out, const WeightKind& kind) {
+  constexpr const char* kFormats[] = {"", " as int8", " as int4"};
+  return out << dtype_name(kind.dtype) << kFormats[static_cast<size_t>(kind.format)] << ", "
+             << kind.activation_bits << " bits";
+}
+
+HostMatrix::HostMatrix(const WeightKind& kind, int64_t rows, int64_t cols, Rng& rng, bool transpose)
+    : kind_(kind),
+      dtype_(kind.dtype),
       rows_(rows),
       cols_(cols),
       transpose_(transpose),
-      bytes_(rows * cols * dtype_bytes(dtype)) {
+      bytes_(rows * cols * dtype_bytes(kind.dtype)) {
+  const DType dtype = kind.dtype;
   if (dtype == DType::f8_e4m3) {
     scales_.resize(num_blocks(rows) * num_blocks(cols));
     for (float& scale : scales_) scale = rng.uniform(0.001f, 0.01f);
@@ -91,6 +101,23 @@ HostMatrix::HostMatrix(DType dtype, int64_t rows, int64_t cols, Rng& rng, bool t
         reinterpret_cast<float*>(bytes_.data())[i] = value;
     }
   }
+  if (kind.format != WeightFormat::as_stored) quantise();
+}
+
+void HostMatrix::quantise() {
+  const bool int8 = kind_.format == WeightFormat::int8;
+  const int64_t group = int8 ? kInt8WeightGroup : kInt4WeightGroup, in = in_dim();
+  quantised_.resize(out_dim() * in);
+  for (int64_t out = 0; out < out_dim(); ++out)
+    for (int64_t begin = 0; begin < in; begin += group) {
+      float* values = &quantised_[out * in + begin];
+      const int64_t count = std::min(group, in - begin);
+      std::vector<int8_t> codes(count);
+      for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(stored(out, begin + i));
+      const float scale =
+          int8 ? quantise_int8(values, count, codes.data()) : quantise_int4(values, count, codes.data());
+      for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(codes[i]) * scale;
+    }
 }
 
 MatrixSource HostMatrix::source() const {
@@ -102,10 +129,16 @@ MatrixSource HostMatrix::source() const {
                         {num_blocks(rows_), num_blocks(cols_)},
                         reinterpret_cast<const std::byte*>(scales_.data())};
   source.transpose = transpose_;
+  source.format = kind_.format;
+  source.activation_bits = kind_.activation_bits;
   return source;
 }
 
 double HostMatrix::at(int64_t out, int64_t in) const {
+  return quantised_.empty() ? stored(out, in) : quantised_[out * in_dim() + in];
+}
+
+double HostMatrix::stored(int64_t out, int64_t in) const {
   const int64_t row = transpose_ ? in : out, col = transpose_ ? out : in;
   const double value = load_as_f32(dtype_, bytes_.data(), row * cols_ + col);
   return scales_.empty() ? value : value * scales_[row / kScaleBlock * num_blocks(cols_) + col / kScaleBlock];

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,10 +41,20 @@ class Rng {
   uint64_t state_;
 };
 
-/// A random weight with its own storage; at() gives the stored value, dequantised, in double.
+/// What a weight is made of, how it is kept and how its products take the other factor.
+struct WeightKind {
+  DType dtype = DType::f32;
+  WeightFormat format = WeightFormat::as_stored;
+  int activation_bits = 32;
+};
+std::ostream& operator<<(std::ostream& out, const WeightKind& kind);
+
+/// A random weight with its own storage; at() gives the value as kept, dequantised, in double.
 class HostMatrix {
  public:
-  HostMatrix(DType dtype, int64_t rows, int64_t cols, Rng& rng, bool transpose = false);
+  HostMatrix(const WeightKind& kind, int64_t rows, int64_t cols, Rng& rng, bool transpose = false);
+  HostMatrix(DType dtype, int64_t rows, int64_t cols, Rng& rng, bool transpose = false)
+      : HostMatrix(WeightKind{dtype}, rows, cols, rng, transpose) {}
   MatrixSource source() const;
   std::unique_ptr<Matrix> load(Backend& backend) const { return backend.load_matrix(source()); }
   int64_t out_dim() const { return transpose_ ? cols_ : rows_; }
@@ -51,11 +62,16 @@ class HostMatrix {
   double at(int64_t out, int64_t in) const;
 
  private:
+  double stored(int64_t out, int64_t in) const;
+  void quantise();
+
+  WeightKind kind_;
   DType dtype_;
   int64_t rows_, cols_;
   bool transpose_;
   std::vector<std::byte> bytes_;
-  std::vector<float> scales_;  // [ceil(rows/128), ceil(cols/128)], f8 only
+  std::vector<float> scales_;     // [ceil(rows/128), ceil(cols/128)], f8 only
+  std::vector<float> quantised_;  // [out, in] what the codes stand for, int8 and int4 only
 };
 
 /// `value` as a cache of this format keeps it.

@@ -26,7 +26,7 @@ std::unique_ptr<Buffer> CpuBackend::allocate(size_t num_bytes) {
 
 std::unique_ptr<Matrix> CpuBackend::load_matrix(const MatrixSource& source) {
   if (source.lookup_only) return std::make_unique<MappedMatrix>(source);
-  return std::make_unique<PackedMatrix>(source, pool_, weights_);
+  return std::make_unique<PackedMatrix>(source, pool_, weights_, path_.tiles);
 }
 
 size_t CpuBackend::latent_page_bytes(const CachePages& rows) const { return LatentLayout(rows).page_bytes; }

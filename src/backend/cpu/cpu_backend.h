@@ -50,7 +50,9 @@ class CpuBackend final : public Backend {
 
  private:
   /// All products in one parallel region; linear() and experts() end here.
-  void multiply(std::span<const Product> products);
+  void multiply(std::span<Product> products);
+  /// Sets Product::converted where the weight wants it, in scratch_.
+  void convert_activations(std::span<Product> products);
   void attend_rows(const AttentionRun& run, int64_t total, int64_t shares);
   void attend_chunks(const AttentionRun& run, int64_t shares);
 

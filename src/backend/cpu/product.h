@@ -6,6 +6,12 @@
 
 namespace indexshare {
 
+/// x in the form that products with weights in tiles take, see activations.h.
+struct ConvertedRows {
+  std::byte* codes = nullptr;
+  float* scales = nullptr;  // [row tiles][groups][16], integer weights alone
+};
+
 struct Product {
   const float* x = nullptr;  // [.., in_dim]
   int64_t x_stride = 0;
@@ -15,6 +21,9 @@ struct Product {
   float* y = nullptr;  // [num_rows, out_dim]
   int64_t y_stride = 0;
   int64_t num_rows = 0;
+  ConvertedRows converted = {};
+
+  const float* x_row(int64_t row) const { return x + (x_rows ? x_rows[row] : row) * x_stride; }
 };
 
 }  // namespace indexshare
