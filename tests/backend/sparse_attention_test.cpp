@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "backend/harness.h"
+#include "backend/quantise.h"
 #include "tolerances.h"
 
 namespace indexshare {
@@ -14,6 +15,7 @@ class SparseAttention : public OpTest {};
 INSTANTIATE_FOR_BACKENDS(SparseAttention);
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr RowFormat kFormats[] = {RowFormat::f32, RowFormat::bf16, RowFormat::int8};
 
 struct Problem {
   struct Row {
@@ -30,7 +32,10 @@ struct Problem {
   std::vector<float> query_latent,
       query_rope;  // [num_rows, num_heads, latent_dim], [num_rows, num_heads, rope_dim]
 
+  int64_t bf16_tail = -1;  // of int8 rows; -1: the rope part
+
   int64_t row_dim() const { return latent_dim + rope_dim; }
+  int64_t tail() const { return format != RowFormat::int8 ? 0 : bf16_tail < 0 ? rope_dim : bf16_tail; }
 };
 
 // Two sequences; each row chooses `count` random positions (fewer where it sees fewer).
@@ -59,7 +64,7 @@ std::vector<float> run(Backend& backend, const Problem& p, const std::vector<int
   Rng rng(3);
   std::vector<int64_t> lengths;
   for (const auto& cached : p.cached) lengths.push_back(static_cast<int64_t>(cached.size()) / p.row_dim());
-  TestCache cache(backend, {p.format, p.page_size, p.row_dim(), p.far_page}, lengths, rng);
+  TestCache cache(backend, {p.format, p.page_size, p.row_dim(), p.far_page, p.tail()}, lengths, rng);
   for (size_t s = 0; s < p.cached.size(); ++s)
     cache.write(TestCache::Kind::latents, static_cast<int64_t>(s), 0, p.cached[s]);
 
@@ -101,46 +106,92 @@ std::vector<int64_t> all_rows(const Problem& p) {
   return rows;
 }
 
-std::vector<double> twin(const Problem& p, int64_t r, int64_t head, const std::vector<int32_t>& chosen) {
-  const auto& cached = p.cached[p.rows[r].sequence];
-  const auto value = [&](int32_t s, int64_t d) {
-    return double{rounded_to(p.format, cached[s * p.row_dim() + d])};
-  };
-  std::vector<double> logits, output(p.latent_dim);
-  for (int32_t s : chosen) {
+// Whether this backend attends over this format in bf16 tiles: then queries and dequantised codes are rounded
+// to bf16, as the twin does, and softmax weights too, which the tolerance allows for.
+bool uses_tiles(const Backend& backend, const Problem& p) {
+  return p.format != RowFormat::f32 && backend.description().starts_with("cpu (amx");
+}
+
+double rounded(bool to_bf16, float value) {
+  return rounded_to(to_bf16 ? RowFormat::bf16 : RowFormat::f32, value);
+}
+
+// One cached row as it is stored.
+std::vector<float> stored_row(const Problem& p, const float* row) {
+  std::vector<float> values(row, row + p.row_dim());
+  const int64_t num_codes = p.format == RowFormat::int8 ? p.row_dim() - p.tail() : 0;
+  std::vector<int8_t> codes(num_codes);
+  for (int64_t begin = 0; begin < num_codes; begin += kLatentScaleGroup) {
+    const int64_t end = std::min(begin + kLatentScaleGroup, num_codes);
+    const float scale = quantise_int8(row + begin, end - begin, &codes[begin]);
+    for (int64_t d = begin; d < end; ++d) values[d] = static_cast<float>(codes[d]) * scale;
+  }
+  for (int64_t d = num_codes; d < p.row_dim(); ++d)
+    values[d] = rounded_to(p.format == RowFormat::f32 ? RowFormat::f32 : RowFormat::bf16, values[d]);
+  return values;
+}
+
+struct Twin {
+  std::vector<double> output;  // [latent_dim]
+  double largest = 0;          // |element| of the attended latents, whose average the output is
+};
+
+// stored: [length, row_dim] of the row's sequence
+Twin twin(const Problem& p, const std::vector<float>& stored, int64_t r, int64_t head, bool tiles) {
+  Twin result{std::vector<double>(p.latent_dim)};
+  std::vector<double> logits;
+  for (int32_t s : p.rows[r].chosen) {
+    const float* row = &stored[s * p.row_dim()];
     double dot = 0;
     for (int64_t d = 0; d < p.latent_dim; ++d)
-      dot += p.query_latent[(r * p.num_heads + head) * p.latent_dim + d] * value(s, d);
+      dot += rounded(tiles, p.query_latent[(r * p.num_heads + head) * p.latent_dim + d]) *
+             rounded(tiles, row[d]);
     for (int64_t d = 0; d < p.rope_dim; ++d)
-      dot += p.query_rope[(r * p.num_heads + head) * p.rope_dim + d] * value(s, p.latent_dim + d);
+      dot += rounded(tiles, p.query_rope[(r * p.num_heads + head) * p.rope_dim + d]) *
+             rounded(tiles, row[p.latent_dim + d]);
     logits.push_back(dot * p.scale);
   }
-  if (logits.empty()) return output;
+  if (logits.empty()) return result;
   const double largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (double& logit : logits) sum += logit = std::exp(logit - largest);
-  for (size_t i = 0; i < chosen.size(); ++i)
-    for (int64_t d = 0; d < p.latent_dim; ++d) output[d] += logits[i] / sum * value(chosen[i], d);
-  return output;
+  for (size_t i = 0; i < logits.size(); ++i)
+    for (int64_t d = 0; d < p.latent_dim; ++d) {
+      const double value = rounded(tiles, stored[p.rows[r].chosen[i] * p.row_dim() + d]);
+      result.output[d] += logits[i] / sum * value;
+      result.largest = std::max(result.largest, std::fabs(value));
+    }
+  return result;
 }
 
 void expect_twin(Backend& backend, const Problem& p) {
   const std::vector<float> output = run(backend, p, all_rows(p));
+  const bool tiles = uses_tiles(backend, p);
+  std::vector<std::vector<float>> stored;
+  for (const auto& cached : p.cached) {
+    stored.emplace_back();
+    for (size_t at = 0; at < cached.size(); at += p.row_dim())
+      for (float value : stored_row(p, &cached[at])) stored.back().push_back(value);
+  }
   for (size_t r = 0; r < p.rows.size(); ++r)
     for (int64_t h = 0; h < p.num_heads; ++h) {
-      const int64_t row = static_cast<int64_t>(r);
-      ASSERT_LE(row_error(&output[(row * p.num_heads + h) * p.latent_dim], twin(p, row, h, p.rows[r].chosen)),
-                tolerance::kSparseAttention)
-          << "row " << r << " head " << h << " of " << p.num_heads << ", latent " << p.latent_dim << " rope "
-          << p.rope_dim << " chosen " << p.rows[r].chosen.size() << " page " << p.page_size;
+      const auto row = static_cast<int64_t>(r);
+      const Twin expected = twin(p, stored[p.rows[r].sequence], row, h, tiles);
+      const double tolerance = tiles ? tolerance::kSparseAttentionTiles : tolerance::kSparseAttention;
+      for (int64_t d = 0; d < p.latent_dim; ++d)
+        ASSERT_NEAR(output[(row * p.num_heads + h) * p.latent_dim + d], expected.output[d],
+                    tolerance * expected.largest)
+            << row_format_name(p.format) << " row " << r << " head " << h << " of " << p.num_heads
+            << ", latent " << p.latent_dim << " rope " << p.rope_dim << " tail " << p.tail() << " chosen "
+            << p.rows[r].chosen.size() << " page " << p.page_size << " dim " << d;
     }
 }
 
 TEST_P(SparseAttention, EqualsTwinForEveryShapeAndFormat) {
   const int64_t dims[][2] = {{1, 2}, {5, 8}, {13, 2}, {40, 8}, {72, 16}, {64, 64}, {512, 64}};
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : kFormats)
     for (const auto& [latent_dim, rope_dim] : dims)
-      for (int64_t num_heads : {1, 3, 16})
+      for (int64_t num_heads : {1, 16, 40})
         for (int64_t page_size : supported_page_sizes(*backend, format, latent_dim + rope_dim)) {
           Problem p = make_problem(num_heads, latent_dim, rope_dim, 90, 33);
           p.format = format;
@@ -150,8 +201,23 @@ TEST_P(SparseAttention, EqualsTwinForEveryShapeAndFormat) {
 }
 
 TEST_P(SparseAttention, EveryCount) {
-  for (int64_t count : {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 2048})
-    expect_twin(*backend, make_problem(2, 40, 8, 2200, count));
+  for (int64_t count :
+       {0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300, 2048})
+    for (RowFormat format : kFormats) {
+      Problem p = make_problem(2, 40, 8, 2200, count);
+      p.format = format;
+      expect_twin(*backend, p);
+    }
+}
+
+TEST_P(SparseAttention, TailOfInt8RowsNeedNotBeTheRopePart) {
+  for (const auto& [latent_dim, rope_dim] : {std::pair{40, 8}, {300, 20}, {64, 64}})
+    for (int64_t tail : {0, 3, 32, 48}) {
+      Problem p = make_problem(3, latent_dim, rope_dim, 90, 33);
+      p.format = RowFormat::int8;
+      p.bf16_tail = tail;
+      expect_twin(*backend, p);
+    }
 }
 
 TEST_P(SparseAttention, EmptySelectionGivesZeros) {
@@ -229,7 +295,7 @@ Problem choose_everything(int64_t length, RowFormat format, int64_t latent_dim =
 }
 
 TEST_P(SparseAttention, SelectionOfEverythingEqualsDenseBitForBit) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : kFormats)
     for (int64_t length : {1, 2, 17, 64, 130, 700}) {
       const Problem p = choose_everything(length, format);
       const std::vector<float> sparse = run(*backend, p, all_rows(p)),
@@ -242,7 +308,7 @@ TEST_P(SparseAttention, SelectionOfEverythingEqualsDenseBitForBit) {
 }
 
 TEST_P(SparseAttention, SlotsBeyondTwoToThe31Elements) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16}) {
+  for (RowFormat format : kFormats) {
     Problem p = make_problem(2, 64, 64, 100, 30);
     p.format = format;
     p.page_size = 64;
@@ -254,9 +320,9 @@ TEST_P(SparseAttention, SlotsBeyondTwoToThe31Elements) {
 TEST_P(SparseAttention, NoRows) { EXPECT_TRUE(run(*backend, make_problem(2, 40, 8, 30, 5), {}).empty()); }
 
 TEST_P(SparseAttention, BatchInvariant) {
-  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+  for (RowFormat format : kFormats)
     for (bool dense : {false, true}) {
-      SCOPED_TRACE(testing::Message() << "bf16 " << (format == RowFormat::bf16) << " dense " << dense);
+      SCOPED_TRACE(testing::Message() << row_format_name(format) << " dense " << dense);
       Problem p = choose_everything(70, format);
       if (!dense) {
         for (auto& row : p.rows)
@@ -276,17 +342,20 @@ TEST_P(SparseAttention, BatchInvariant) {
 
 // 2048 chosen of 4000: enough work for a backend to split one row among its threads.
 TEST_P(SparseAttention, LongRowsAreBatchInvariant) {
-  Problem p = make_problem(4, 128, 64, 4000, 2048);
-  p.format = RowFormat::bf16;
-  const int64_t size = p.num_heads * p.latent_dim;
-  expect_batch_invariant(GetParam(), static_cast<int64_t>(p.rows.size()),
-                         [&](Backend& each, const std::vector<int64_t>& order) {
-                           const std::vector<float> output = run(each, p, order);
-                           std::vector<std::vector<uint32_t>> results;
-                           for (size_t i = 0; i < order.size(); ++i)
-                             results.push_back(bits_of(&output[i * size], size));
-                           return results;
-                         });
+  for (RowFormat format : kFormats) {
+    SCOPED_TRACE(row_format_name(format));
+    Problem p = make_problem(4, 128, 64, 4000, 2048);
+    p.format = format;
+    const int64_t size = p.num_heads * p.latent_dim;
+    expect_batch_invariant(GetParam(), static_cast<int64_t>(p.rows.size()),
+                           [&](Backend& each, const std::vector<int64_t>& order) {
+                             const std::vector<float> output = run(each, p, order);
+                             std::vector<std::vector<uint32_t>> results;
+                             for (size_t i = 0; i < order.size(); ++i)
+                               results.push_back(bits_of(&output[i * size], size));
+                             return results;
+                           });
+  }
 }
 
 }  // namespace

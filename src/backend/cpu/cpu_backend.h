@@ -20,7 +20,11 @@
 
 namespace indexshare {
 
-struct AttentionRun;  // sparse_attention.cpp
+/// What one thread does of sparse_attention(): chunks that begin at keys [low, high) of all rows' lists.
+struct AttentionShare {
+  int64_t low = 0, high = 0;
+  float* states = nullptr;  // of the row cut by its end, and of the tails; sparse_attention.cpp
+};
 
 class CpuBackend final : public Backend {
  public:
@@ -50,11 +54,7 @@ class CpuBackend final : public Backend {
 
  private:
   /// All products in one parallel region; linear() and experts() end here.
-  void multiply(std::span<Product> products);
-  /// Sets Product::converted where the weight wants it, in scratch_.
-  void convert_activations(std::span<Product> products);
-  void attend_rows(const AttentionRun& run, int64_t total, int64_t shares);
-  void attend_chunks(const AttentionRun& run, int64_t shares);
+  void multiply(std::span<const Product> products);
 
   /// body(begin, end, worker) over [0, count), in this thread where there is less than two grains of work.
   template <class Body>
@@ -73,6 +73,7 @@ class CpuBackend final : public Backend {
   Scratch scratch_;                      // what the workers of one op share
   Scratch rows_scratch_;                 // experts(): grouped rows
   std::vector<Product> products_;
+  std::vector<AttentionShare> attention_shares_;
 };
 
 /// @param threads 0 = what the process may use.
