@@ -54,7 +54,9 @@ class CpuBackend final : public Backend {
 
  private:
   /// All products in one parallel region; linear() and experts() end here.
-  void multiply(std::span<const Product> products);
+  void multiply(std::span<Product> products);
+  /// Sets Product::converted where the weight wants it, in scratch_.
+  void convert_activations(std::span<Product> products);
 
   /// body(begin, end, worker) over [0, count), in this thread where there is less than two grains of work.
   template <class Body>
