@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over [batch, length, heads, dim]: dense, sliding window, and over a selection."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,18 +25,24 @@ def window(q: Tensor, k: Tensor, v: Tensor, width: int) -> Tensor:
         previous = F.pad(chunks, (0, 0, 0, 0, 0, 0, 1, 0))[:, :-1]
         return torch.cat((previous, chunks), 2).flatten(0, 1).transpose(1, 2)
 
-    query = torch.arange(width, device=q.device)[:, None] + width
-    key = torch.arange(2 * width, device=q.device)[None]
-    allowed = (key <= query) & (key > query - width)
-    first = allowed & (key >= width)
-    allowed = allowed.expand(num_chunks, -1, -1).clone()
-    allowed[0] = first
-    allowed = allowed.repeat(batch, 1, 1)[:, None]
+    allowed = window_mask(batch, num_chunks, width, q.device)
     chunked_q = q.reshape(batch * num_chunks, width, heads, -1).transpose(1, 2)
     out = F.scaled_dot_product_attention(
         chunked_q, with_previous(k), with_previous(v), attn_mask=allowed
     )
     return out.transpose(1, 2).reshape(batch, length, heads, -1)
+
+
+@lru_cache(maxsize=8)
+def window_mask(batch: int, num_chunks: int, width: int, device: torch.device) -> Tensor:
+    """[batch * num_chunks, 1, width, 2 * width]: a chunk's queries over the chunk before and it."""
+    query = torch.arange(width, device=device)[:, None] + width
+    key = torch.arange(2 * width, device=device)[None]
+    allowed = (key <= query) & (key > query - width)
+    first = allowed & (key >= width)
+    allowed = allowed.expand(num_chunks, -1, -1).clone()
+    allowed[0] = first
+    return allowed.repeat(batch, 1, 1)[:, None]
 
 
 def selected(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

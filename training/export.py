@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from checkpoint import load_weights
-from layers import MoeFfn
+from layers import Layer, MoeFfn
 from model import Model
 from shape import to_config_json
 from tokenizer import special_ids, write_json, write_tokenizer_files
@@ -22,30 +22,41 @@ NUM_SHARDS = 2
 
 
 def checkpoint_tensors(model: Model) -> dict[str, Tensor]:
-    """Views of the model's memory under the format's names; all layers' indexers included."""
+    """Views of the model's memory under the format's names; all layers' indexers and the MTP
+    layer (behind the last layer) included."""
     tensors = {"model.embed_tokens.weight": model.embed}
-    for i, layer in enumerate(model.layers):
-        at = f"model.layers.{i}."
-        attention, indexer = layer.attention, layer.attention.indexer
-        tensors |= {
-            at + "input_layernorm.weight": layer.attention_norm,
-            at + "post_attention_layernorm.weight": layer.ffn_norm,
-            at + "self_attn.q_a_proj.weight": attention.q_a_proj,
-            at + "self_attn.q_a_layernorm.weight": attention.q_a_norm,
-            at + "self_attn.q_b_proj.weight": attention.q_b_proj,
-            at + "self_attn.kv_a_proj_with_mqa.weight": attention.kv_a_proj,
-            at + "self_attn.kv_a_layernorm.weight": attention.kv_a_norm,
-            at + "self_attn.kv_b_proj.weight": attention.kv_b_proj,
-            at + "self_attn.o_proj.weight": attention.o_proj,
-            at + "self_attn.indexer.wq_b.weight": indexer.wq_b,
-            at + "self_attn.indexer.wk.weight": indexer.wk,
-            at + "self_attn.indexer.k_norm.weight": indexer.k_norm_weight,
-            at + "self_attn.indexer.k_norm.bias": indexer.k_norm_bias,
-            at + "self_attn.indexer.weights_proj.weight": indexer.weights_proj,
-        }
-        tensors |= ffn_tensors(at + "mlp.", layer.ffn)
+    for i, layer in enumerate([*model.layers, model.mtp.layer]):
+        tensors |= layer_tensors(f"model.layers.{i}.", layer)
+    at = f"model.layers.{model.shape.num_layers}."
+    tensors |= {
+        at + "enorm.weight": model.mtp.embed_norm,
+        at + "hnorm.weight": model.mtp.hidden_norm,
+        at + "eh_proj.weight": model.mtp.eh_proj,
+        at + "shared_head.norm.weight": model.mtp.norm,
+    }
     tensors |= {"model.norm.weight": model.norm, "lm_head.weight": model.head}
     return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def layer_tensors(at: str, layer: Layer) -> dict[str, Tensor]:
+    attention, indexer = layer.attention, layer.attention.indexer
+    tensors = {
+        at + "input_layernorm.weight": layer.attention_norm,
+        at + "post_attention_layernorm.weight": layer.ffn_norm,
+        at + "self_attn.q_a_proj.weight": attention.q_a_proj,
+        at + "self_attn.q_a_layernorm.weight": attention.q_a_norm,
+        at + "self_attn.q_b_proj.weight": attention.q_b_proj,
+        at + "self_attn.kv_a_proj_with_mqa.weight": attention.kv_a_proj,
+        at + "self_attn.kv_a_layernorm.weight": attention.kv_a_norm,
+        at + "self_attn.kv_b_proj.weight": attention.kv_b_proj,
+        at + "self_attn.o_proj.weight": attention.o_proj,
+        at + "self_attn.indexer.wq_b.weight": indexer.wq_b,
+        at + "self_attn.indexer.wk.weight": indexer.wk,
+        at + "self_attn.indexer.k_norm.weight": indexer.k_norm_weight,
+        at + "self_attn.indexer.k_norm.bias": indexer.k_norm_bias,
+        at + "self_attn.indexer.weights_proj.weight": indexer.weights_proj,
+    }
+    return tensors | ffn_tensors(at + "mlp.", layer.ffn)
 
 
 def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

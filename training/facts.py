@@ -1,129 +1,221 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planted facts: a sentence to hide in a text, the question that asks for it, and its answer.
+"""What is planted in a text and asked for: facts, entries of lists, chains of variables.
 
-The words of facts are drawn from the training books; HELD_OUT_WORDS never occur in training facts
-and make up the evaluation's facts (`held_out=True`), with digits drawn from another seed.
+Training never sees wordings_unseen.txt nor the held-out words of vocabulary.py; evaluation fills
+its facts with those words, in trained wordings or (`unseen=True`) in the others.
 """
 
 import random
 from dataclasses import dataclass
 
-# {a} attribute, {e} entity; the value follows the fact's last word. Half of the facts are asked in
-# the words of their own line, half in those of any line.
-WORDINGS = [
-    ("The {a} of {e} is", "What is the {a} of {e}?"),
-    ("The {a} for {e} is", "What is the {a} for {e}?"),
-    ("{E}'s {a} is", "What is {e}'s {a}?"),
-    ("Note that the {a} of {e} is", "Tell me the {a} of {e}."),
-    ("Remember: the {a} for {e} is", "Which is the {a} for {e}?"),
-]
+from questions import free_question, question_word
+from values import Slots
+from wordings import TRAINED, UNSEEN, Relation, read_wordings
 
-ATTRIBUTES = [
-    "secret code", "access code", "phone number", "locker number", "magic number", "password",
-    "room number", "licence number", "account number", "serial number", "ticket number",
-    "secret word", "code name", "code word", "home town", "middle name", "lucky number",
-    "badge number", "key", "pin code", "secret number", "order number", "port number",
+STATEMENT_OPENINGS = """
+Note that |Remember: |By the way, |It is well known that |Everybody agreed that |It is said that
+|I was told that |They say that |As everyone knows, |Do not forget: |For the record, |In those days
+|At that time |It was said that |We learned that |According to the papers, |To this day |Indeed,
+|It turned out that |Some time ago it was reported that |P.S. |N.B.: |And |But |Now
+""".replace("\n", " ").split("|")  # fmt: skip
+STATEMENT_ENDINGS = """
+, as I was told|, or so they say|, said the {role}|, according to {person}|, whatever people may think
+|, and nobody knows why|, as {person} wrote in a letter|, which surprised {person}|, I believe
+|; {person} had read it in the newspaper|, and that was that|, as always|, to be precise
+|, although {person} denied it| (so {person} told us)|, at least until the next winter
+""".replace("\n", "").split("|")  # fmt: skip
+QUESTION_OPENINGS = """
+According to the text, |Question: |From the text above: |Tell me, |Please answer: |Now tell me: |One question:
+|Please tell me, |Can you answer this? |Based on the text, |I forgot: |Do you remember: |Q: |So
+""".replace("\n", " ").split("|")  # fmt: skip
+QUESTION_ENDINGS = [
+    " Answer briefly.", " Answer in a few words.", " Quote the text.", " Look it up in the text.",
+    " Reply with the answer only.", " The text says it.",
 ]  # fmt: skip
-ENTITIES = [
-    "gardener", "baker", "captain", "old sailor", "night watchman", "librarian", "tailor",
-    "river pilot", "young doctor", "blacksmith", "teacher", "archive", "north tower", "server",
-    "blue door", "test machine", "post office", "warehouse", "miller", "station master",
-]  # fmt: skip
-HELD_OUT_ATTRIBUTES = [
-    "vault code", "safe combination", "membership number", "parcel number", "launch code",
-    "shelf number", "extension", "backup phrase",
-]  # fmt: skip
-HELD_OUT_ENTITIES = [
-    "lighthouse keeper", "clockmaker", "astronomer", "bridge warden", "glass blower",
-    "head gardener's cousin", "harbour pilot", "beekeeper", "weaver of Ghent", "cartographer",
-    "compiler", "staging cluster",
-]  # fmt: skip
-HELD_OUT_NAMES = ["Wendeline", "Okonkwo", "Tamsin", "Brannoch", "Quillfeather", "Ysolde"]
-HELD_OUT_WORDS = {
-    "lighthouse", "keeper", "clockmaker", "astronomer", "warden", "blower", "beekeeper", "weaver",
-    "cartographer", "compiler", "staging", "vault", "combination", "membership", "parcel",
-    "launch", "shelf", "extension", "backup",
+QUESTION_WORDS = {
+    "What", "Which", "When", "Where", "Who", "Whom", "Whose", "How", "At", "In", "On", "To", "By",
+    "From", "For", "With", "After", "Since", "Of", "Into", "Why", "As",
 }  # fmt: skip
-HELD_OUT_VALUES = ["lantern", "copper kettle", "marmalade", "seven oaks", "drizzle", "saffron"]
-SYLLABLES = (
-    "ba be bi bo bra da del dor el en fa fen gar go hal har hol i ja jo ka kel la len lo ma mar mi "
-    "mor na nel no o pa per pol ra ren ri ro sa sel sten ta ter tor u va ver vi wa wen yo za zel"
-).split()
+
+ENTRY_JOINTS = [": ", " = ", " - ", " -> ", ", ", " is ", "\t", " | ", " — ", " => "]
+ENTRY_QUESTIONS = [
+    "{k}", "{k}?", "{k}:", "What is {k}?", "What belongs to {k}?", "Which entry belongs to {k}?",
+    "Look up {k}.", "What stands beside {k}?", "Find {k}.", "What does the list say for {k}?",
+]  # fmt: skip
+LINKS = [
+    "{b} = {a}", "{b} = {a}", "{b} is the same as {a}", "{b} := {a}", "let {b} be {a}",
+    "The value of {b} is that of {a}.", "{b} equals {a}.", "{b} gets {a}",
+]  # fmt: skip
+ROOTS = [
+    "{b} = {v}",
+    "{b} = {v}",
+    "{b} is {v}",
+    "{b} := {v}",
+    "The value of {b} is {v}.",
+    "let {b} be {v}",
+]
 
 
 @dataclass(frozen=True)
-class Fact:
-    prefix: str  # "The secret code of the lighthouse keeper is"
-    value: str  # "48213"
-    question: str  # "What is the secret code of the lighthouse keeper?"
+class Item:
+    """Something to plant (its sentences, in their order), to ask for, and the answer."""
+
+    sentences: tuple[str, ...]
+    question: str
+    value: str
+    source: int = 0  # index of the sentence that states the value
+    kind: str = "fact"
+    relation: str = ""
 
     @property
-    def sentence(self) -> str:
-        return f"{self.prefix} {self.value}."
+    def hops(self) -> int:
+        return len(self.sentences) - 1
+
+
+class Verb:
+    """So that a wording can say {verb.past}."""
+
+    def __init__(self, forms: tuple[str, str, str]):
+        self.base, self.past, self.part = forms
 
 
 class FactMaker:
-    """Draws facts; `rng` decides everything."""
+    """Draws items; `rng` decides everything."""
 
-    other_wording = 0.5  # share of facts whose question may come from another line of WORDINGS
+    def __init__(
+        self,
+        rng: random.Random,
+        words: list[str],
+        names: list[str],
+        held_out: bool,
+        unseen: bool = False,
+    ):
+        self.rng = rng
+        self.slots = Slots(rng, words, names, held_out)
+        self.relations = read_wordings(UNSEEN if unseen else TRAINED)
+        self.first_share = 0.0 if unseen else 0.08  # of the first relation, which fits anything
+        self.decorated = 0.0 if unseen else 1.0
+        self.free_share = 0.0  # of the facts asked by a question of no wording
 
-    def __init__(self, rng: random.Random, words: list[str], names: list[str], held_out: bool):
-        self.rng, self.words, self.names, self.held_out = rng, words, names, held_out
+    def make(self, count: int) -> list[Item]:
+        """`count` facts with distinct keys; some share their relation, some an entity."""
+        known: list[tuple[Relation, dict]] = []
+        keys = set()
+        while len(known) < count:
+            relation, filled = self.related(*self.rng.choice(known)) if known else self.fresh()
+            key = (relation.name, *(str(filled[slot]) for slot in relation.slots))
+            if key not in keys:
+                keys.add(key)
+                known.append((relation, filled))
+        return [self.say(relation, filled) for relation, filled in known]
 
-    def make(self, count: int) -> list[Fact]:
-        """`count` facts with distinct keys; some share their attribute, some their entity."""
-        keys: list[tuple[str, str]] = []
-        while len(keys) < count:
-            attribute, entity = self.attribute(), self.entity()
-            if keys and self.rng.random() < 0.5:
-                attribute = self.rng.choice(keys)[0]
-            elif keys and self.rng.random() < 0.3:
-                entity = self.rng.choice(keys)[1]
-            if (attribute, entity) not in keys:
-                keys.append((attribute, entity))
-        return [self.make_fact(attribute, entity) for attribute, entity in keys]
+    def fresh(self) -> tuple[Relation, dict]:
+        relation = self.rng.choice(self.relations)
+        if self.rng.random() < self.first_share:
+            relation = self.relations[0]
+        return relation, {slot: self.fill(slot) for slot in relation.slots}
 
-    def make_fact(self, attribute: str, entity: str) -> Fact:
-        fact, question = self.rng.choice(WORDINGS)
-        if self.rng.random() < self.other_wording:
-            question = self.rng.choice(WORDINGS)[1]
-        filled = {"a": attribute, "e": entity, "E": entity[0].upper() + entity[1:]}
-        return Fact(fact.format(**filled), self.value(), question.format(**filled))
-
-    def attribute(self) -> str:
-        if self.held_out:
-            return self.rng.choice(HELD_OUT_ATTRIBUTES)
-        if self.rng.random() < 0.4:
-            return self.rng.choice(ATTRIBUTES)
-        return self.random_words(1, 2)
-
-    def entity(self) -> str:
+    def related(self, relation: Relation, filled: dict) -> tuple[Relation, dict]:
+        """A fact that can be mistaken for the given one, or one of its own."""
         draw = self.rng.random()
-        if self.held_out:
-            if draw < 0.7:
-                return "the " + self.rng.choice(HELD_OUT_ENTITIES)
-            return f"{self.pseudo_name()} {self.rng.choice(HELD_OUT_NAMES)}"
-        if draw < 0.15:
-            return "the " + self.rng.choice(ENTITIES)
-        if draw < 0.65:
-            return "the " + self.random_words(1, 3)
-        if draw < 0.85:
-            return " ".join(self.pseudo_name() for _ in range(self.rng.randint(1, 2)))
-        return " ".join(self.rng.choice(self.names) for _ in range(self.rng.randint(1, 2)))
+        if draw < 0.4:  # the same relation; if it has two slots, perhaps one of them the same too
+            new = {slot: self.fill(slot) for slot in relation.slots}
+            if len(relation.slots) > 1 and self.rng.random() < 0.6:
+                kept = self.rng.choice(relation.slots)
+                new[kept] = filled[kept]
+            return relation, new
+        other, new = self.fresh()
+        if draw < 0.65:  # the same entity in another relation
+            for slot in set(other.slots) & set(filled):
+                new[slot] = filled[slot]
+        return other, new
 
-    def value(self) -> str:
-        draw = self.rng.random()
-        if draw < 0.6:
-            return "".join(self.rng.choice("0123456789") for _ in range(5))
-        if draw < 0.75:
-            return "".join(self.rng.choice("0123456789") for _ in range(self.rng.randint(2, 7)))
-        if self.held_out:
-            return self.rng.choice(HELD_OUT_VALUES)
-        return self.random_words(1, 2)
+    def fill(self, slot: str):
+        kind = slot.rstrip("0123456789")
+        if kind in ("verb", "put", "make"):
+            return Verb(self.slots.verb_forms(kind))
+        return self.slots.draw(kind)
 
-    def random_words(self, low: int, high: int) -> str:
-        return " ".join(self.rng.choice(self.words) for _ in range(self.rng.randint(low, high)))
+    def say(self, relation: Relation, filled: dict) -> Item:
+        kind = self.rng.choice(relation.kinds)
+        value = self.slots.draw(kind)
+        before, after = self.rng.choice(relation.statements).split("{v}")
+        before, after = before.format(**filled), after.format(**filled)
+        statement = before + value + after
+        question = self.rng.choice(relation.questions).format(**filled)
+        if self.rng.random() < self.free_share:
+            asked = question_word(self.rng, kind)
+            rest = after.rstrip(".").split()
+            question = free_question(self.rng, asked, before.split(), rest)
+        statement = self.decorate_statement(statement)
+        return Item((statement,), self.decorate_question(question), value, relation=relation.name)
 
-    def pseudo_name(self) -> str:
-        count = self.rng.randint(2, 3)
-        return "".join(self.rng.choice(SYLLABLES) for _ in range(count)).capitalize()
+    def decorate_statement(self, statement: str) -> str:
+        rng = self.rng
+        if rng.random() < 0.12 * self.decorated and statement.endswith("."):
+            ending = rng.choice(STATEMENT_ENDINGS)
+            ending = ending.format(person=self.slots.person(), role=self.slots.role())
+            statement = statement[:-1] + ending + "."
+        if rng.random() < 0.2 * self.decorated:
+            opening = rng.choice(STATEMENT_OPENINGS).strip() + " "
+            return opening[0].upper() + opening[1:] + statement
+        return statement[0].upper() + statement[1:]
+
+    def decorate_question(self, question: str) -> str:
+        rng = self.rng
+        if rng.random() < 0.06 * self.decorated:
+            question += rng.choice(QUESTION_ENDINGS)
+        if rng.random() < 0.15 * self.decorated:
+            opening = rng.choice(QUESTION_OPENINGS).strip() + " "
+            if question.split(" ")[0] in QUESTION_WORDS:
+                question = question[0].lower() + question[1:]
+            return opening + question
+        return question[0].upper() + question[1:]
+
+    # --- lists and chains ------------------------------------------------------------------
+
+    def entries(self, count: int) -> list[Item]:
+        """A list of one style: keys with values, as in associative recall or a phone book."""
+        rng, slots = self.rng, self.slots
+        joint, question = rng.choice(ENTRY_JOINTS), rng.choice(ENTRY_QUESTIONS)
+        style = rng.choice(["invented", "word", "words", "name", "phone", "code", "variable"])
+        pool = [slots.invented() for _ in range(6)]  # parts of a phone book's names repeat
+        kind = rng.choice(["number", "number", "number", "word", "name", "code"])
+        items: dict[str, Item] = {}
+        while len(items) < count:
+            key = self.entry_key(style, pool)
+            value = slots.draw(kind)
+            items[key] = Item((key + joint + value,), question.format(k=key), value, kind="entry")
+        return list(items.values())
+
+    def entry_key(self, style: str, pool: list[str]) -> str:
+        rng, slots = self.rng, self.slots
+        if style == "phone":
+            return f"{slots.invented()} {rng.choice(pool)} {rng.choice(pool)}"
+        if style == "name":
+            return f"{slots.first_name()} {slots.last_name()}"
+        if style == "invented":
+            return slots.invented().lower() + slots.invented().lower()
+        if style == "words":
+            return slots.random_words(2, 2)
+        return {"word": slots.word, "code": slots.code, "variable": slots.variable}[style]()
+
+    def chains(self, count: int, max_hops: int) -> list[Item]:
+        """Variables of which each gets the one before; the last is asked for."""
+        rng, used = self.rng, set()
+        items = []
+        kind = rng.choice(["number", "number", "word", "name"])
+        for _ in range(count):
+            names: list[str] = []
+            while len(names) <= rng.randint(0, max_hops):
+                name = self.slots.variable() if rng.random() < 0.7 else self.slots.invented()
+                if name not in used:
+                    used.add(name)
+                    names.append(name)
+            value = self.slots.draw(kind)
+            sentences = [rng.choice(ROOTS).format(b=names[0], v=value)]
+            for a, b in zip(names, names[1:], strict=False):
+                sentences.append(rng.choice(LINKS).format(a=a, b=b))
+            asked = rng.choice(["What is {b}?", "{b}?", "What is the value of {b}?", "{b} = ?"])
+            items.append(Item(tuple(sentences), asked.format(b=names[-1]), value, kind="chain"))
+        return items

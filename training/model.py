@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 import attention
 from layers import Layer, rms_norm, rotary_angles
+from mtp import Mtp
 from selection import add_known_sentence, attention_at_rows, index_loss, select_mask
 from shape import Shape
 
 WINDOW = 128  # what shared layers see before they are given a selection
+DENSE = "dense"
 
 
 @dataclass
@@ -40,20 +42,25 @@ class Model(nn.Module):
         self.embed = nn.Parameter(torch.randn(shape.vocab_size, shape.hidden_size) * 0.05)
         self.layers = nn.ModuleList(Layer(shape, index) for index in range(shape.num_layers))
         self.norm = nn.Parameter(torch.ones(shape.hidden_size))
+        self.mtp = Mtp(shape)
         self.head = nn.Parameter(torch.randn(shape.vocab_size, shape.hidden_size) * 0.005)
         self.loads: dict[int, Tensor] = {}
+        self.targets, self.index_loss = attention_at_rows, index_loss
 
     def compile_parts(self) -> None:
-        for layer in self.layers:
+        for layer in [*self.layers, self.mtp.layer]:
             layer.project = torch.compile(layer.project, dynamic=False)
             layer.finish = torch.compile(layer.finish, dynamic=False)
             layer.attention.indexer.compile(dynamic=False)
+        self.targets = torch.compile(attention_at_rows, dynamic=False)
+        self.index_loss = torch.compile(index_loss, dynamic=False)
 
     def forward(
         self,
         tokens: Tensor,  # [batch, length]
         positions: Tensor,  # [batch, length]
-        plan: str | None = None,  # None: dense attention in full layers, a window in shared ones
+        plan: str | None = None,  # None: dense attention in full layers, a window in shared ones;
+        # DENSE: dense everywhere
         lesson: Lesson | None = None,
         keep_masks: bool = False,
         sentence_from: int = 0,  # first layer whose index is told the answering sentence
@@ -67,7 +74,8 @@ class Model(nn.Module):
         for i, layer in enumerate(self.layers):
             normed, latent_q, q, k, v = layer.project(x, cos, sin)
             q, k, v = (y.view(batch, length, shape.num_heads, -1) for y in (q, k, v))
-            is_source, selects = shape.is_full(i), plan is not None and plan[i] == "F"
+            is_source = shape.is_full(i)
+            selects = plan not in (None, DENSE) and plan[i] == "F"
             if selects or lesson is not None:
                 if not is_source:  # taught for its own layer, without moving the backbone
                     normed, latent_q = normed.detach(), latent_q.detach()
@@ -79,18 +87,21 @@ class Model(nn.Module):
                     out.masks[i] = mask
             if lesson is not None:
                 width = None if is_source else WINDOW
-                target = attention_at_rows(q.detach(), k.detach(), lesson.rows, width)
+                target = self.targets(q.detach(), k.detach(), lesson.rows, width)
                 if is_source:
                     pending = [index, i, []]
                 else:
-                    own = index_loss(*index, lesson.rows, target, lesson.weight)
+                    own = self.index_loss(*index, lesson.rows, target, lesson.weight)
                     out.own_loss = out.own_loss + own
                 pending[2].append(target)
                 if i + 1 == shape.num_layers or shape.is_full(i + 1):
-                    out.source_loss = out.source_loss + group_loss(pending, lesson, sentence_from)
-            if plan is not None:
+                    index, source, targets = pending
+                    target = group_target(source, targets, lesson, sentence_from)
+                    loss = self.index_loss(*index, lesson.rows, target, lesson.weight)
+                    out.source_loss = out.source_loss + loss
+            if mask is not None:
                 attended = attention.selected(q, k, v, mask)
-            elif is_source:
+            elif is_source or plan == DENSE:
                 attended = attention.dense(q, k, v)
             else:
                 attended = attention.window(q, k, v, WINDOW)
@@ -100,24 +111,29 @@ class Model(nn.Module):
         out.hidden = rms_norm(x, self.norm, shape.norm_eps)
         return out
 
+    def freeze_backbone(self) -> None:
+        """Only the MTP layer learns from here on."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith("mtp."))
+
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.head)
 
     @torch.no_grad()
-    def balance_experts(self, rate: float) -> None:
+    def balance_experts(self, rate: Tensor, mtp: bool = False) -> None:
         """Moves the router biases toward equal load (the noaux rule)."""
-        for i, load in self.loads.items():
-            self.layers[i].ffn.router_bias += rate * torch.sign(load.mean() - load)
+        pairs = [(self.layers[i].ffn, load) for i, load in self.loads.items()]
+        for ffn, load in [(self.mtp.layer.ffn, self.mtp.load)] if mtp else pairs:
+            ffn.router_bias += rate * torch.sign(load.mean() - load)
 
 
-def group_loss(pending: list, lesson: Lesson, sentence_from: int) -> Tensor:
-    index, source, targets = pending
+def group_target(source: int, targets: list, lesson: Lesson, sentence_from: int) -> Tensor:
     target = targets[0]
     if len(targets) > 1:  # the source counts as much as all the layers that share its selection
         target = 0.5 * target + 0.5 * torch.stack(targets[1:]).mean(0)
     if source >= sentence_from:
         target = add_known_sentence(target, lesson.sentence_start, lesson.sentence_end)
-    return index_loss(*index, lesson.rows, target, lesson.weight)
+    return target
 
 
 def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Muon:
     def __init__(self, model: Model, momentum: float = 0.95, weight_decay: float = 0.01):
         self.momentum, self.weight_decay = momentum, weight_decay
         self.groups: dict[tuple, list] = {}
-        for layer in model.layers:
+        for layer in [*model.layers, model.mtp.layer]:
             for name, parameter in layer.named_parameters():
                 if is_muon_matrix(name):
                     count = layer.ffn.shape.num_experts + 1 if is_expert(layer, name) else 1
@@ -40,7 +40,8 @@ class Muon:
         self.state = {p: torch.zeros_like(p) for g in self.groups.values() for p, _, _ in g}
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: Tensor) -> None:
+        kept = 1 - rate * self.weight_decay
         for shape, members in self.groups.items():
             members = [member for member in members if member[0].grad is not None]
             if not members:
@@ -57,7 +58,7 @@ class Muon:
                 part = step[offset : offset + len(matrices)]
                 offset += len(matrices)
                 update = torch.cat(list(part), axis).to(parameter.dtype)
-                parameter.mul_(1 - rate * self.weight_decay).add_(update, alpha=-scale)
+                parameter.mul_(kept).sub_(update * scale)
 
 
 def split(x: Tensor, count: int, axis: int) -> Tensor:
@@ -81,14 +82,20 @@ class Optimizer:
         rest = [p for p in model.parameters() if p not in in_muon]
         on_gpu = next(model.parameters()).is_cuda
         self.adam = torch.optim.AdamW(
-            rest, lr=adam_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=on_gpu
+            rest,
+            lr=torch.tensor(adam_rate, device=rest[0].device),
+            betas=(0.9, 0.95),
+            weight_decay=0.01,
+            fused=on_gpu,
+            capturable=on_gpu,
+            foreach=False if not on_gpu else None,
         )
 
-    def step(self, factor: float) -> None:
-        """One update at `factor` of the peak rates."""
+    def step(self, factor: Tensor) -> None:
+        """One update at `factor` (a tensor, so that a graph can hold the step) of the peak rates."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.muon.step(self.muon_rate * factor)
         for group in self.adam.param_groups:
-            group["lr"] = self.adam_rate * factor
+            group["lr"].copy_(self.adam_rate * factor)
         self.adam.step()
         self.model.zero_grad(set_to_none=True)

@@ -10,19 +10,22 @@ sources.json (every file read, with its SHA-256).
 import argparse
 import hashlib
 import json
+import random
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from facts import HELD_OUT_WORDS
+from facts import FactMaker
 from tokenizer import train_tokenizer
+from vocabulary import HELD_OUT_WORDS
 
 VALIDATION_BOOKS = ("pride-and-prejudice", "sherlock-holmes")
 CODE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".md", ".rst"}
 README_IN_PACKAGE = "METADATA"
 MAX_FILE_BYTES = 200_000
+NUM_SAMPLE_FACTS = 48_000
 
 
 def read_books(folder: Path) -> tuple[dict[Path, str], dict[Path, str]]:
@@ -75,6 +78,17 @@ def list_words(texts: list[str]) -> tuple[list[str], list[str]]:
     return words, names
 
 
+def sample_facts(words: list[str], names: list[str], count: int) -> str:
+    """Generated facts and questions, so that the tokenizer knows their words."""
+    facts = FactMaker(random.Random(count), words, names, held_out=False)
+    lines = [
+        " ".join((*item.sentences, item.question, item.value))
+        for _ in range(count // 16)
+        for item in facts.make(16)
+    ]
+    return "\n".join(lines)
+
+
 def encode(tokenizer, texts: list[str]) -> np.ndarray:
     pieces = []
     for text in texts:
@@ -100,8 +114,10 @@ def prepare(books: Path, code: list[Path], code_bytes: int, vocab_size: int, out
     out.mkdir(parents=True, exist_ok=True)
     book_train, book_val = read_books(books)
     code_train, code_val = read_code(code, code_bytes)
+    words, names = list_words(list(book_train.values()))
     sample = [text[:1_000_000] for text in book_train.values()]
     sample += list(code_train.values())[::2]
+    sample += [sample_facts(words, names, NUM_SAMPLE_FACTS)]
     tokenizer = train_tokenizer(sample, vocab_size)
     tokenizer.save(str(out / "tokenizer.json"))
     splits = {
@@ -114,7 +130,6 @@ def prepare(books: Path, code: list[Path], code_bytes: int, vocab_size: int, out
         tokens = encode(tokenizer, list(texts.values()))
         np.save(out / f"{name}.npy", tokens)
         print(f"{name}: {len(texts)} files, {len(tokens)} tokens")
-    words, names = list_words(list(book_train.values()))
     (out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     (out / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     sources = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training rows: a long text with planted facts, then questions and answers in the chat layout.
+"""Training rows: a long text with planted items, then questions and answers in the chat layout.
 
     [gMASK]<sop><|user|> text ... fact ... text \\n\\n question <|assistant|> answer
     <|user|> next question <|assistant|> answer ... <|endoftext|>
@@ -10,151 +10,196 @@ Positions jump at random places (PoSE), so that short rows teach distances up to
 import math
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from facts import Fact, FactMaker
+from clozes import NUM_SENTENCES, ClozeMaker, book_sentences
+from corpus import Corpus
+from facts import FactMaker, Item
 
 IGNORED, TEXT, ANSWER = 0, 1, 2
+POOL_SIZE = 2000  # sentences nobody asks for, kept to fill texts with
 
 
 @dataclass
 class RowMix:
-    """What rows of one training phase are made of (the rest of the rows: text with facts)."""
+    """What rows of one training phase are made of (the rest of the rows: text with items)."""
 
     length: int
     num_rows: int
-    lists: float = 0.0  # share of rows that are facts only, one after the other
+    lists: float = 0.0  # share of rows that are items only, one after the other
     copies: float = 0.0  # share of rows that repeat random tokens
+    bigrams: float = 0.0  # share of rows in which each token decides the next
+    entries: float = 0.15  # share of rows whose items are entries of a list
+    chains: float = 0.08  # share of rows whose items are chains of variables
+    clozes: float = 0.0  # share of rows of facts and clozes, some facts asked freely
+    max_hops: int = 2
     jumps: float = 0.7  # share of rows whose positions jump
     lesson_rows: int = 64
     max_facts: int = 8
     max_position: int = 1048576
 
 
-class Corpus:
-    """Token arrays and word lists written by prepare_data.py."""
-
-    def __init__(self, folder: Path, split: str):
-        self.folder = folder
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.books = np.load(folder / f"book_{split}.npy", mmap_mode="r")
-        self.code = np.load(folder / f"code_{split}.npy", mmap_mode="r")
-        self.words = (folder / "words.txt").read_text(encoding="utf-8").split()
-        self.names = (folder / "names.txt").read_text(encoding="utf-8").split()
-        self.ids = {t: self.tokenizer.token_to_id(t) for t in self.tokenizer.get_vocab()}
-        vocabulary = self.tokenizer.get_vocab_size()
-        texts = [self.tokenizer.decode([i]) for i in range(vocabulary)]
-        self.ends_line = np.array([text.endswith("\n") for text in texts])
-        self.ends_sentence = np.array(
-            [text.rstrip(" ").endswith((".", "?", "!")) for text in texts]
-        )
-        self.num_ordinary = self.ids["<|endoftext|>"]
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
-
-    def text(self, rng: random.Random, length: int) -> np.ndarray:
-        """A slice of a book or of code, several pieces of both, or a shorter text repeated."""
-        draw = rng.random()
-        if draw < 0.08 and length > 256:
-            period = rng.randint(128, length // 2)
-            return np.resize(self.text(rng, period), length)
-        if draw < 0.25:
-            pieces, left = [], length
-            while left > 0:
-                size = min(left, rng.randint(100, max(200, length // 3)))
-                pieces.append(self.piece(rng, size, 0.5))
-                left -= size
-            return np.concatenate(pieces)
-        return self.piece(rng, length, 0.65)
-
-    def piece(self, rng: random.Random, length: int, book_share: float) -> np.ndarray:
-        use_book = rng.random() < book_share or len(self.code) <= length
-        source = self.books if use_book else self.code
-        start = rng.randrange(max(1, len(source) - length))
-        return np.asarray(source[start : start + length]).astype(np.int64)
+@dataclass
+class Sentence:
+    tokens: list[int]
+    item: int
+    states_value: bool
 
 
 class RowMaker:
-    def __init__(self, corpus: Corpus, seed: int, held_out: bool = False):
+    def __init__(self, corpus: Corpus, seed: int, held_out: bool = False, unseen: bool = False):
         self.corpus, self.rng = corpus, random.Random(seed)
-        self.facts = FactMaker(self.rng, corpus.words, corpus.names, held_out)
+        self.facts = FactMaker(self.rng, corpus.words, corpus.names, held_out, unseen)
         self.newline = corpus.encode("\n")[0]
+        self.pool: list[list[int]] = []
+        self.clozes: ClozeMaker | None = None
 
     # --- pieces of a row -------------------------------------------------------------------
 
-    def planted(self, fact: Fact, own_line: bool) -> tuple[list[int], list[int]]:
-        """Tokens of the sentence up to its value's end, and those that follow."""
-        rng, corpus = self.rng, self.corpus
-        if own_line:
-            mark = rng.choice(["", "", "", "# ", "// ", "- ", "> "])
-            before, after = mark, rng.choice(["\n", "\n", "\n\n"])
-        else:
-            before, after = " ", ""
-        sentence = corpus.encode(before + fact.prefix) + self.value_tokens(fact)
-        return sentence, corpus.encode("." + after)
+    def items(self, mix: RowMix, count: int) -> list[Item]:
+        draw, rng = self.rng.random(), self.rng
+        if draw < mix.entries:
+            return self.facts.entries(count)
+        if draw < mix.entries + mix.chains:
+            return self.facts.chains(max(1, count * 2 // 3), mix.max_hops)
+        if draw < mix.entries + mix.chains + mix.clozes:
+            if self.clozes is None:
+                sentences = book_sentences(self.corpus, rng, NUM_SENTENCES)
+                self.clozes = ClozeMaker(rng, self.facts.slots, sentences)
+            num_facts = rng.randint(0, count)
+            self.facts.free_share = 0.3
+            items = self.facts.make(num_facts)
+            self.facts.free_share = 0.0
+            return items + self.clozes.make(count - num_facts)
+        items = self.facts.make(count)
+        if count > 3 and rng.random() < 0.2:
+            items[-2:] = self.facts.chains(1, mix.max_hops) + self.facts.entries(1)
+        return items
 
-    def value_tokens(self, fact: Fact) -> list[int]:
-        return self.corpus.encode(" " + fact.value)
+    def sentences(self, items: list[Item], own_line: bool) -> list[Sentence]:
+        """In random order, but those of one item in theirs."""
+        rng, encode = self.rng, self.corpus.encode
+        places = [number for number, item in enumerate(items) for _ in item.sentences]
+        rng.shuffle(places)
+        said = [0] * len(items)
+        mark = rng.choice(["", "", "", "", "# ", "// ", "- ", "> ", "* "]) if own_line else " "
+        after = rng.choice(["\n", "\n", "\n\n"]) if own_line else ""
+        result = []
+        for number in places:
+            part = said[number]
+            said[number] += 1
+            text = items[number].sentences[part]
+            end = after if own_line or text.endswith((".", "!", "?")) else "."
+            tokens = encode(mark + text + end)
+            result.append(Sentence(tokens, number, part == items[number].source))
+        return result
 
-    def turns(self, asked: list[tuple[Fact, tuple[int, int]]], length: int):
-        """Questions and answers; yields tokens, kinds and the sentence that answers each token."""
+    def value_tokens(self, item: Item) -> list[int]:
+        return self.corpus.encode(" " + item.value)
+
+    def turns(self, items: list[Item], length: int):
+        """Questions and answers; tokens, kinds and the item that answers each token."""
         ids, encode = self.corpus.ids, self.corpus.encode
-        tokens, kinds, sentences = [], [], []
-        for number, (fact, sentence) in enumerate(asked):
-            opening = encode(self.rng.choice(["\n\n", "\n\n", "\n"])) if number == 0 else []
-            user = [] if number == 0 else [ids["<|user|>"]]
-            question = opening + encode(fact.question) + [ids["<|assistant|>"]]
-            answer = self.value_tokens(fact)
+        order = list(range(len(items)))
+        self.rng.shuffle(order)
+        tokens, kinds, answers = [], [], []
+        for number in order:
+            first = not tokens
+            opening = self.rng.choice(["\n\n", "\n\n", "\n"]) if first else ""
+            user = [] if first else [ids["<|user|>"]]
+            question = encode(opening + items[number].question) + [ids["<|assistant|>"]]
+            answer = self.value_tokens(items[number])
             if len(tokens) + len(user) + len(question) + len(answer) + 1 > length:
                 break
             tokens += user + question + answer
             kinds += [ANSWER] * len(user) + [IGNORED] * len(question) + [ANSWER] * len(answer)
-            sentences += [None] * (len(user) + len(question)) + [sentence] * len(answer)
-        tokens.append(ids["<|endoftext|>"])
-        kinds.append(ANSWER)
-        sentences.append(None)
-        return tokens, kinds, sentences
+            answers += [None] * (len(user) + len(question)) + [number] * len(answer)
+        return tokens + [ids["<|endoftext|>"]], [*kinds, ANSWER], [*answers, None]
+
+    # --- filling text ----------------------------------------------------------------------
+
+    def filling(self, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and kinds: one book or file, pieces of several, sentences nobody asks for, or a
+        shorter text repeated."""
+        rng = self.rng
+        draw = rng.random()
+        if draw < 0.05 and length > 256:
+            tokens, kinds = self.filling(rng.randint(128, length // 2))
+            return np.resize(tokens, length), np.resize(kinds, length)
+        if draw < 0.6:
+            share_of_sentences = 0.0 if draw < 0.15 else rng.choice([0.4, 0.7, 1.0])
+            parts, kinds, left = [], [], length
+            while left > 0:
+                size = min(left, rng.randint(100, max(200, min(length // 3, 4000))))
+                if rng.random() < share_of_sentences:
+                    part = self.idle_sentences(min(size, 600))
+                    kind = IGNORED
+                else:
+                    part, kind = self.corpus.piece(rng, size, 0.75), TEXT
+                parts.append(part)
+                kinds.append(np.full(len(part), kind))
+                left -= len(part)
+            return np.concatenate(parts)[:length], np.concatenate(kinds)[:length]
+        return self.corpus.piece(rng, length, 0.85), np.full(length, TEXT)
+
+    def idle_sentences(self, length: int) -> np.ndarray:
+        """Facts nobody asks for, at least `length` tokens of them; the pool changes slowly."""
+        rng = self.rng
+        wanted = 32 if len(self.pool) < POOL_SIZE else 2
+        for fact in self.facts.make(wanted):
+            self.pool.append(self.corpus.encode(" " + fact.sentences[0]))
+        if len(self.pool) > POOL_SIZE:
+            self.pool[rng.randrange(POOL_SIZE)] = self.pool.pop()
+        tokens: list[int] = []
+        while len(tokens) < length:
+            tokens += rng.choice(self.pool)
+        return np.array(tokens)
 
     # --- whole rows ------------------------------------------------------------------------
 
     def text_row(self, mix: RowMix):
         rng, length = self.rng, mix.length + 1
         limit = max(1, min(mix.max_facts, length // 96))
-        facts = self.facts.make(rng.randint(1, limit))
-        own_line = rng.random() < 0.5
-        planted = [self.planted(fact, own_line) for fact in facts]
-        order = list(range(len(facts)))
-        rng.shuffle(order)
+        items = self.items(mix, rng.randint(1, limit))
+        own_line = rng.random() < (0.9 if items[0].kind != "fact" else 0.4)
         budget = max(60, int(length * 0.45)) if length < 4096 else length // 8
-        asked = [(facts[i], i) for i in order]
-        tail, tail_kinds, tail_facts = self.turns(asked, budget)
-        tokens, spans = self.plant(planted, length - len(tail), own_line)
-        kinds = [TEXT] * len(tokens)
-        for start, end in [(0, 3), *spans]:
-            kinds[start:end] = [IGNORED] * (end - start)
-        answers = [None] * len(tokens) + [None if i is None else spans[i] for i in tail_facts]
-        return tokens + tail, kinds + tail_kinds, answers
+        tail, tail_kinds, answers = self.turns(items, budget)
+        tokens, kinds, spans = self.plant(items, length - len(tail), own_line)
+        return self.joined(tokens, kinds, tail, tail_kinds, answers, spans)
 
-    def plant(self, planted: list, length: int, own_line: bool):
-        """The opening and a text of `length` tokens in all with the facts at random places."""
+    def joined(self, tokens, kinds, tail, tail_kinds, answers, spans):
+        """One row; the third list names the sentence that answers each token."""
+        known = [None] * len(tokens) + [None if i is None else spans[i] for i in answers]
+        return tokens + tail, list(kinds) + tail_kinds, known
+
+    def plant(self, items: list[Item], length: int, own_line: bool):
+        """The opening and a text of `length` tokens in all with the sentences at random places ->
+        tokens, kinds, and of each item where its value's sentence stands."""
         ids, corpus = self.corpus.ids, self.corpus
+        planted = self.sentences(items, own_line)
         tokens = [ids["[gMASK]"], ids["<sop>"], ids["<|user|>"]]
-        room = length - len(tokens) - sum(len(a) + len(b) + 1 for a, b in planted)
-        text = corpus.text(self.rng, max(room, 1))[: max(room, 0)]
+        room = length - len(tokens) - sum(len(s.tokens) + 1 for s in planted)
+        text, text_kinds = self.filling(max(room, 1))
+        text, text_kinds = text[: max(room, 0)], text_kinds[: max(room, 0)].tolist()
         places = sorted(self.place(text, own_line) for _ in planted)
-        spans, at = [], 0
-        for place, (before, after) in zip(places, planted, strict=True):
+        kinds = [IGNORED] * len(tokens)
+        spans: dict[int, tuple[int, int]] = {}
+        at = 0
+        for place, sentence in zip(places, planted, strict=True):
             tokens += text[at:place].tolist()
+            kinds += text_kinds[at:place]
             if own_line and not corpus.ends_line[tokens[-1]]:
                 tokens.append(self.newline)
-            spans.append((len(tokens), len(tokens) + len(before)))
-            tokens += before + after
+                kinds.append(IGNORED)
+            if sentence.states_value:
+                spans[sentence.item] = len(tokens), len(tokens) + len(sentence.tokens)
+            tokens += sentence.tokens
+            kinds += [IGNORED] * len(sentence.tokens)
             at = place
-        return tokens + text[at:].tolist(), spans
+        tokens += text[at:].tolist()
+        kinds += text_kinds[at:]
+        return tokens, kinds, spans
 
     def place(self, text: np.ndarray, own_line: bool) -> int:
         """A random place, moved to just behind the next end of a line or sentence if one is near."""
@@ -164,24 +209,19 @@ class RowMaker:
         return place + int(near[0]) + 1 if len(near) else place
 
     def list_row(self, mix: RowMix):
-        """Facts one after the other, then questions: the task at its densest."""
-        rng, corpus = self.rng, self.corpus
+        """Items one after the other, then questions: the task at its densest."""
         length = mix.length + 1
-        facts = self.facts.make(rng.randint(3, max(4, length // 40)))
-        tokens = [corpus.ids["[gMASK]"], corpus.ids["<sop>"], corpus.ids["<|user|>"]]
-        spans = []
-        for fact in facts:
-            before, after = self.planted(fact, own_line=True)
-            spans.append((len(tokens), len(tokens) + len(before)))
-            tokens += before + after
-        kinds = [IGNORED] * len(tokens)
-        order = list(range(len(facts)))
-        rng.shuffle(order)
-        tail, tail_kinds, tail_facts = self.turns(
-            [(facts[i], i) for i in order], max(60, length - len(tokens))
-        )
-        answers = [None] * len(tokens) + [None if i is None else spans[i] for i in tail_facts]
-        return tokens + tail, kinds + tail_kinds, answers
+        most = max(4, min(length // 40, 4 * mix.max_facts))
+        items = self.items(mix, self.rng.randint(max(3, most // 3), most))
+        own_line = self.rng.random() < 0.7
+        tokens = [self.corpus.ids[name] for name in ("[gMASK]", "<sop>", "<|user|>")]
+        spans: dict[int, tuple[int, int]] = {}
+        for sentence in self.sentences(items, own_line):
+            if sentence.states_value:
+                spans[sentence.item] = len(tokens), len(tokens) + len(sentence.tokens)
+            tokens += sentence.tokens
+        tail, tail_kinds, answers = self.turns(items, max(60, length - len(tokens)))
+        return self.joined(tokens, [IGNORED] * len(tokens), tail, tail_kinds, answers, spans)
 
     def copy_row(self, mix: RowMix):
         """Random tokens said twice; the second time counts as text."""
@@ -192,18 +232,33 @@ class RowMaker:
         kinds = [IGNORED] * (size + 1) + [TEXT] * (size * repeats - size - 1)
         return first * repeats, kinds, [None] * (size * repeats)
 
+    def bigram_row(self, mix: RowMix):
+        """A walk in which each token decides the next, four times in five; what was seen counts."""
+        rng, length = self.rng, mix.length + 1
+        some = [rng.randrange(self.corpus.num_ordinary) for _ in range(rng.randint(16, 128))]
+        follower = {token: rng.choice(some) for token in some}
+        tokens, kinds, met = [rng.choice(some)], [IGNORED], set()
+        while len(tokens) < length:
+            last = tokens[-1]
+            if rng.random() < 0.2:
+                tokens.append(rng.choice(some))
+                kinds.append(IGNORED)
+            else:
+                tokens.append(follower[last])
+                kinds.append(TEXT if last in met else IGNORED)
+                met.add(last)
+        return tokens, kinds, [None] * len(tokens)
+
     def row(self, mix: RowMix):
-        draw = self.rng.random()
-        if draw < mix.lists:
-            parts = self.list_row(mix)
-        elif draw < mix.lists + mix.copies:
-            parts = self.copy_row(mix)
-        else:
-            parts = self.text_row(mix)
-        tokens, kinds, answers = (part[: mix.length + 1] for part in parts)
+        makers = [self.list_row, self.copy_row, self.bigram_row, self.text_row]
+        shares = [mix.lists, mix.copies, mix.bigrams]
+        maker = self.rng.choices(makers, [*shares, 1 - sum(shares)])[0]
+        tokens, kinds, answers = (part[: mix.length + 1] for part in maker(mix))
         missing = mix.length + 1 - len(tokens)
-        filler = self.corpus.text(self.rng, max(missing, 1))[:missing].tolist()
-        return tokens + filler, kinds + [TEXT] * len(filler), answers + [None] * missing
+        if missing:
+            filler, filler_kinds = self.filling(missing)
+            tokens, kinds = tokens + filler.tolist(), kinds + filler_kinds.tolist()
+        return tokens, kinds, answers + [None] * missing
 
     def positions(self, mix: RowMix) -> np.ndarray:
         rng, length = self.rng, mix.length

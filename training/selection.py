@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 BLOCKED = -1e30
+SCORES_AT_ONCE = 2**29
 
 
 def index_scores(q: Tensor, k: Tensor, gate: Tensor) -> Tensor:
@@ -33,11 +34,13 @@ def select_mask(q: Tensor, k: Tensor, gate: Tensor, topk: int) -> Tensor:
     if length <= topk:
         return causal.expand(k.shape[0], -1, -1)
     masks = []
-    for b in range(k.shape[0]):
-        scores = index_scores(q[b : b + 1], k[b : b + 1], gate[b : b + 1])[0]
+    at_once = max(1, SCORES_AT_ONCE // length**2)
+    for b in range(0, k.shape[0], at_once):
+        scores = index_scores(*(x[b : b + at_once] for x in (q, k, gate)))
         best = scores.masked_fill_(~causal, BLOCKED).topk(topk, -1, sorted=False).indices
-        masks.append(torch.zeros_like(causal).scatter_(-1, best, True) & causal)
-    return torch.stack(masks)
+        chosen = torch.zeros(scores.shape, dtype=torch.bool, device=k.device)
+        masks.append(chosen.scatter_(-1, best, True) & causal)
+    return torch.cat(masks)
 
 
 def at_rows(x: Tensor, rows: Tensor) -> Tensor:

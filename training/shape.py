@@ -16,16 +16,18 @@ class Shape:
     nope_dim: int = 32
     rope_dim: int = 32
     value_dim: int = 64
-    dense_width: int = 448
+    dense_width: int = 384
     num_dense_layers: int = 3
     num_experts: int = 8
     experts_per_token: int = 2
-    expert_width: int = 64
+    expert_width: int = 40
     routed_scale: float = 1.5
     index_heads: int = 2
     index_dim: int = 64
     index_topk: int = 128
-    plan: str = "FSSSFSSS"
+    share_freq: int = 4
+    share_offset: int = 3
+    num_layers: int = 8
     rope_theta: float = 8e6
     max_positions: int = 1048576
     norm_eps: float = 1e-5
@@ -33,8 +35,12 @@ class Shape:
     index_norm_eps: float = 1e-6
 
     @property
-    def num_layers(self) -> int:
-        return len(self.plan)
+    def plan(self) -> str:
+        """Which layers run their indexer (F) and which reuse the selection before them (S)."""
+        return "".join(
+            FULL if max(i - self.share_offset + 1, 0) % self.share_freq == 0 else SHARED
+            for i in range(self.num_layers)
+        )
 
     @property
     def key_dim(self) -> int:
@@ -42,13 +48,6 @@ class Shape:
 
     def is_full(self, layer: int) -> bool:
         return self.plan[layer] == FULL
-
-    @property
-    def group_size(self) -> int:
-        """Layers per full layer; plans here are regular, from layer 0 (offset 1)."""
-        size = (self.plan + FULL).index(FULL, 1)
-        assert all(self.is_full(i) == (i % size == 0) for i in range(self.num_layers))
-        return size
 
     def source(self, layer: int) -> int:
         """The layer whose selection `layer` uses under the default plan."""
@@ -71,7 +70,9 @@ SMOKE_SHAPE = replace(
     expert_width=16,
     index_dim=32,
     index_topk=16,
-    plan="FSSFSS",
+    share_freq=3,
+    share_offset=2,
+    num_layers=6,
 )
 
 
@@ -86,7 +87,7 @@ def to_config_json(shape: Shape, special_ids: dict[str, int]) -> dict:
         "intermediate_size": shape.dense_width,
         "moe_intermediate_size": shape.expert_width,
         "num_hidden_layers": shape.num_layers,
-        "num_nextn_predict_layers": 0,
+        "num_nextn_predict_layers": 1,
         "num_attention_heads": shape.num_heads,
         "num_key_value_heads": shape.num_heads,
         "q_lora_rank": shape.q_lora_rank,
@@ -121,8 +122,8 @@ def to_config_json(shape: Shape, special_ids: dict[str, int]) -> dict:
         "index_head_dim": shape.index_dim,
         "index_topk": shape.index_topk,
         "indexer_rope_interleave": True,
-        "index_topk_freq": shape.group_size,
-        "index_skip_topk_offset": 1,
+        "index_topk_freq": shape.share_freq,
+        "index_skip_topk_offset": shape.share_offset,
         "index_topk_pattern": None,
         "indexer_types": [
             "full" if shape.is_full(layer) else "shared" for layer in range(shape.num_layers)

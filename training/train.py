@@ -14,6 +14,7 @@ import platform
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,20 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from checkpoint import load_weights, save_weights
-from evaluate import table
+from corpus import Corpus
+from drafting import acceptance, divergence, draft_loss
+from evaluate import TASKS, table
+from graphs import WARM_UP, GraphedStep
 from model import Lesson, Model, token_losses
 from muon import Optimizer
 from prepare_data import prepare
-from rows import ANSWER, TEXT, Corpus, RowMaker, RowMix
+from rows import ANSWER, TEXT, RowMaker, RowMix
 from shape import SMOKE_SHAPE, Shape
 
 SEED = 20261121
 CHECK_EVERY_SECONDS = 30
 TOKENS_PER_STEP = 65536
+WARM_UP_STEPS = 20
 
 
 @dataclass
@@ -41,7 +46,8 @@ class Phase:
     turns: list[tuple[RowMix, str | None]]  # rows and plan of each step, taken in turn; see Model
     lesson: bool = False
     source_weight: float = 0.5  # of the loss of full layers' indexers
-    evaluate: bool = False  # measure recall at all lengths when it ends
+    draft: bool = False  # train the MTP layer alone
+    draft_selects: bool = False  # through its own selection
     max_steps: int = 10**9
 
 
@@ -51,60 +57,43 @@ def rows_of(length: int, **options) -> RowMix:
 
 def phases(shape: Shape, scale: float) -> list[Phase]:
     shared, every = shape.plan, "F" * shape.num_layers
-    short = rows_of(2048, max_facts=16, lesson_rows=128)
-    long = rows_of(65536, max_facts=96, lesson_rows=512)
+    start = rows_of(512, lists=0.45, copies=0.08, bigrams=0.04, max_hops=1)
+    longer = rows_of(1024, lists=0.3, copies=0.03, bigrams=0.02, max_facts=12)
+    plain = rows_of(2048, lists=0.35, copies=0.01, max_facts=20, lesson_rows=128, max_hops=3)
+    short = replace(plain, lists=0.4, clozes=0.45)
+    middle = rows_of(8192, lists=0.1, clozes=0.4, max_facts=48, lesson_rows=128, max_hops=3)
+    far = rows_of(16384, clozes=0.4, max_facts=96, lesson_rows=256, max_hops=3)
+    long = rows_of(65536, clozes=0.4, max_facts=160, lesson_rows=512)
+    sparse = [(short, shared), (short, every), (short, None)]
+    mixed = [(long, None), (short, shared), (short, every), (middle, shared)]
+    drafts = [(short, shared), (far, None)]
     plan = [
-        Phase("dense512", 70, (1.0, 1.0), [(rows_of(512, lists=0.5, copies=0.15), None)]),
-        Phase(
-            "dense1024",
-            35,
-            (1.0, 1.0),
-            [(rows_of(1024, lists=0.2, copies=0.05, max_facts=10), None)],
-        ),
-        Phase("joint2k", 150, (1.0, 0.6), [(replace(short, lists=0.1), None)], lesson=True),
-        Phase(
-            "joint16k",
-            50,
-            (0.6, 0.4),
-            [(rows_of(16384, max_facts=48, lesson_rows=256), None)],
-            lesson=True,
-        ),
-        Phase("joint64k", 60, (0.4, 0.15), [(long, None)], lesson=True),
-        Phase(
-            "sparse2k",
-            100,
-            (0.15, 0.02),
-            [(short, shared), (short, every), (short, None)],
-            lesson=True,
-        ),
-        Phase(
-            "mixed",
-            263,
-            (0.3, 0.02),
-            [
-                (long, None),
-                (short, shared),
-                (long, None),
-                (short, every),
-                (rows_of(8192, max_facts=48, lesson_rows=128), shared),
-            ],
-            lesson=True,
-            source_weight=1.0,
-            evaluate=True,
-        ),
+        Phase("dense512", 100, (1.0, 1.0), [(start, None)]),
+        Phase("dense1024", 50, (1.0, 1.0), [(longer, None)]),
+        Phase("joint2k", 215, (1.0, 0.6), [(plain, None)], lesson=True),
+        Phase("cloze2k", 230, (1.0, 0.5), [(short, None)], lesson=True),
+        Phase("joint16k", 40, (0.5, 0.3), [(far, None)], lesson=True),
+        Phase("joint64k", 45, (0.3, 0.15), [(long, None)], lesson=True),
+        Phase("sparse2k", 45, (0.15, 0.1), sparse, lesson=True),
+        Phase("mixed", 205, (0.3, 0.02), mixed, lesson=True, source_weight=1.0),
+        Phase("mtp", 45, (1.0, 0.3), drafts, draft=True),
+        Phase("mtp_sparse", 30, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
 
 def smoke_phases(shape: Shape) -> list[Phase]:
     shared, every = shape.plan, "F" * shape.num_layers
-    short = RowMix(length=256, num_rows=4, max_facts=2, lesson_rows=16)
-    lists = replace(short, lists=0.5, copies=0.1)
+    short = RowMix(length=256, num_rows=4, clozes=0.5, max_facts=2, lesson_rows=16)
+    lists = replace(short, lists=0.4, copies=0.2, bigrams=0.2)
     turns = [(short, shared), (short, every), (short, None)]
+    draft = {"draft": True, "max_steps": 3}
     return [
         Phase("dense", 1e9, (1.0, 1.0), [(lists, None)], max_steps=4),
         Phase("joint", 1e9, (1.0, 0.5), [(short, None)], lesson=True, max_steps=4),
-        Phase("sparse", 1e9, (0.1, 0.05), turns, lesson=True, evaluate=True, max_steps=6),
+        Phase("sparse", 1e9, (0.1, 0.05), turns, lesson=True, max_steps=6),
+        Phase("mtp", 1e9, (1.0, 0.3), [(short, shared)], **draft),
+        Phase("mtp_sparse", 1e9, (0.3, 0.1), [(short, shared)], draft_selects=True, **draft),
     ]
 
 
@@ -136,7 +125,7 @@ class Trainer:
         self.model, self.data, self.out, self.workers = model, data, out, workers
         self.device = model.embed.device
         self.optimizer = Optimizer(model)
-        self.losses = token_losses
+        self.losses, self.divergence = token_losses, divergence
         self.log_file = (out / "log.jsonl").open("a", encoding="utf-8")
         self.began = time.time()
         self.tokens_seen = 0
@@ -144,10 +133,21 @@ class Trainer:
         if self.device.type == "cuda":
             model.compile_parts()
             self.losses = torch.compile(token_losses, dynamic=False)
-        rows = RowMix(length=256, num_rows=2) if smoke else rows_of(2048, max_facts=16, jumps=0.0)
-        maker = RowMaker(Corpus(data, "val"), SEED, held_out=True)
-        batch = {name: torch.from_numpy(a) for name, a in maker.batch(rows).items()}
-        self.check_batch = to_device(batch, self.device)
+            self.divergence = torch.compile(divergence, dynamic=False)
+        rows = RowMix(length=256, num_rows=2) if smoke else rows_of(2048, max_facts=16)
+        rows = replace(rows, jumps=0.0, entries=0.0, chains=0.0, clozes=0.0, lesson_rows=128)
+        lists = replace(rows, entries=0.7, chains=0.3)
+        self.check_batches = {
+            "seen": self.check_batch(rows, unseen=False),
+            "unseen": self.check_batch(rows, unseen=True),
+            "lists": self.check_batch(lists, unseen=False),
+        }
+
+    def check_batch(self, rows: RowMix, unseen: bool) -> dict:
+        """Rows of the fixed small evaluation: as many tokens as a step has, so nothing recompiles."""
+        maker = RowMaker(Corpus(self.data, "val"), SEED, held_out=True, unseen=unseen)
+        batch = {name: torch.from_numpy(array) for name, array in maker.batch(rows).items()}
+        return to_device(batch, self.device)
 
     def log(self, **entry) -> None:
         entry["at"] = round(time.time() - self.began, 1)
@@ -159,7 +159,16 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu)
 
-    def step(self, batch: dict, phase: Phase, plan: str | None, factor: float) -> dict:
+    def step(self, batch: dict, factor: torch.Tensor, phase: Phase, plan: str | None) -> dict:
+        losses = self.draft_losses(batch, phase, plan) if phase.draft else None
+        if losses is None:
+            losses = self.token_losses(batch, phase, plan)
+        losses["total"].backward()
+        self.optimizer.step(factor)
+        self.model.balance_experts(1e-3 * factor, mtp=phase.draft)
+        return {name: torch.as_tensor(loss).detach() for name, loss in losses.items()}
+
+    def token_losses(self, batch: dict, phase: Phase, plan: str | None) -> dict:
         model = self.model
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:].flatten()
         lesson = make_lesson(batch) if phase.lesson else None
@@ -169,19 +178,23 @@ class Trainer:
         kinds = batch["kinds"].flatten()
         text = (losses * (kinds == TEXT)).sum() / (kinds == TEXT).sum().clamp(min=1)
         answer = (losses * (kinds == ANSWER)).sum() / (kinds == ANSWER).sum().clamp(min=1)
-        loss = text + answer
-        if lesson is not None:
-            loss = loss + phase.source_weight * out.source_loss + 0.25 * out.own_loss
-        loss.backward()
-        self.optimizer.step(factor)
-        model.balance_experts(1e-3 * factor)
-        self.tokens_seen += inputs.numel()
+        total = text + answer + phase.source_weight * out.source_loss + 0.25 * out.own_loss
         return {
-            "text": text.detach(),
-            "answer": answer.detach(),
-            "source": torch.as_tensor(out.source_loss).detach(),
-            "own": torch.as_tensor(out.own_loss).detach(),
+            "total": total,
+            "text": text,
+            "answer": answer,
+            "source": out.source_loss,
+            "own": out.own_loss,
         }
+
+    def draft_losses(self, batch: dict, phase: Phase, plan: str | None) -> dict:
+        model = self.model
+        with self.autocast():
+            with torch.no_grad():
+                hidden = model(batch["tokens"][:, :-1], batch["positions"], plan).hidden
+            lesson, select = make_lesson(batch), phase.draft_selects
+            losses = draft_loss(model, batch, hidden, lesson, select, self.divergence)
+        return {"total": losses["draft"] + losses["index"]} | losses
 
     def loaders(self, mixes: list[RowMix], seed: int) -> dict:
         """One endless loader for each row length, the workers shared out among them."""
@@ -201,26 +214,34 @@ class Trainer:
         }
 
     def run(self, phase: Phase, seed: int) -> None:
+        if phase.draft:
+            self.model.freeze_backbone()
         loaders = self.loaders([mix for mix, _ in phase.turns], seed)
-        start, next_check, steps, sums = time.time(), time.time(), 0, {}
+        graphs = {
+            (mix.length, plan): GraphedStep(partial(self.step, phase=phase, plan=plan), self.device)
+            for mix, plan in phase.turns
+        }
+        start, next_check, losses, steps = time.time(), time.time(), {}, 0
         self.log(phase=phase.name, state="start")
         for (mix, plan), step in zip(itertools.cycle(phase.turns), itertools.count()):
             progress = max((time.time() - start) / phase.seconds, step / phase.max_steps)
             if progress >= 1:
                 break
             factor = phase.rates[0] + (phase.rates[1] - phase.rates[0]) * progress
-            if self.tokens_seen < 20 * TOKENS_PER_STEP:
-                factor *= (self.tokens_seen / TOKENS_PER_STEP + 1) / 20
-            batch = to_device(next(loaders[mix.length]), self.device)
-            sums = self.step(batch, phase, plan, factor)
+            if self.tokens_seen < WARM_UP_STEPS * TOKENS_PER_STEP:
+                factor *= (self.tokens_seen / TOKENS_PER_STEP + 1) / WARM_UP_STEPS
+            losses = graphs[mix.length, plan](next(loaders[mix.length]), factor)
+            self.tokens_seen += mix.length * mix.num_rows
             steps += 1
             if step % 51 == 0:
-                numbers = {name: round(value.item(), 3) for name, value in sums.items()}
+                numbers = {name: round(value.item(), 3) for name, value in losses.items()}
                 self.log(phase=phase.name, step=step, tokens=self.tokens_seen, **numbers)
+            if step < (WARM_UP + 1) * len(phase.turns):  # these compile
+                start = time.time()
             if time.time() > next_check + CHECK_EVERY_SECONDS:
                 self.check(phase)
                 next_check = time.time()
-        del loaders
+        del loaders, graphs
         self.check(phase)
         seconds = round(time.time() - start, 1)
         self.log(phase=phase.name, state="end", steps=steps, seconds=seconds)
@@ -229,16 +250,29 @@ class Trainer:
     @torch.no_grad()
     def check(self, phase: Phase) -> None:
         """The fixed small evaluation: answers and, at the sources, recall of the sentence."""
-        began = time.time()
+        began, plan = time.time(), self.model.shape.plan
+        if phase.draft:
+            for select in (False, True):
+                self.log(phase=phase.name, check="draft", select=select, **self.check_draft(select))
+            return
         plans = {"dense": None}
         if phase.lesson:
-            plans |= {"shared": self.model.shape.plan, "every": "F" * self.model.shape.num_layers}
-        for name, plan in plans.items():
-            self.log(phase=phase.name, check=name, **self.check_plan(plan))
+            plans |= {"shared": plan, "every": "F" * len(plan)}
+        for rows in self.check_batches:
+            for name, plan in plans.items():
+                result = self.check_plan(rows, plan)
+                self.log(phase=phase.name, check=f"{rows} {name}", **result)
         self.log(phase=phase.name, check_seconds=round(time.time() - began, 2))
 
-    def check_plan(self, plan: str | None) -> dict:
-        batch, model = self.check_batch, self.model
+    def check_draft(self, select: bool) -> dict:
+        batch = self.check_batches["seen"]
+        with self.autocast():
+            plan = self.model.shape.plan
+            hidden = self.model(batch["tokens"][:, :-1], batch["positions"], plan).hidden
+            return acceptance(self.model, batch, hidden, select)
+
+    def check_plan(self, rows: str, plan: str | None) -> dict:
+        batch, model = self.check_batches[rows], self.model
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
         with self.autocast():
             out = model(inputs, batch["positions"], plan, keep_masks=True)
@@ -249,14 +283,10 @@ class Trainer:
         )
         kinds = batch["kinds"]
         right, asked = count_answers(wrong, kinds.cpu().numpy())
-        result = {
-            "right": right,
-            "asked": asked,
-            "text": round(losses[kinds.flatten() == TEXT].mean().item(), 3),
-        }
-        for layer, mask in out.masks.items():
-            result[f"recall@k.{layer}"] = round(sentence_recall(mask, make_lesson(batch)), 3)
-        return result
+        result = {"right": round(right / asked, 3), "asked": asked}
+        result["text"] = round(losses[kinds.flatten() == TEXT].mean().item(), 3)
+        recalls = [round(sentence_recall(m, make_lesson(batch)), 2) for m in out.masks.values()]
+        return result | ({"recall@k": recalls} if recalls else {})
 
 
 def count_answers(wrong: np.ndarray, kinds: np.ndarray) -> tuple[int, int]:
@@ -289,8 +319,8 @@ def main() -> None:
     parser.add_argument("--from-phase", help="first phase to run when resuming")
     parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--final-lengths", default="2048,8192,32768,65536")
-    parser.add_argument("--final-questions", type=int, default=48)
+    parser.add_argument("--until-phase", help="last phase to run")
+    parser.add_argument("--keep", type=int, default=100, help="weights of so many last phases")
     parser.add_argument(
         "--smoke", action="store_true", help="a minute on a CPU, own sources as text"
     )
@@ -305,17 +335,17 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = (load_weights(options.resume) if options.resume else Model(Shape())).to(device)
     todo = phases(model.shape, options.scale)
-    if options.from_phase:
-        names = [phase.name for phase in todo]
-        todo = todo[names.index(options.from_phase) :]
+    names = [phase.name for phase in todo]
+    first = names.index(options.from_phase) if options.from_phase else 0
+    last = names.index(options.until_phase) if options.until_phase else len(names) - 1
     trainer = Trainer(model, options.data, options.out, options.workers, smoke=False)
     if options.resume:
-        trainer.tokens_seen = 20 * TOKENS_PER_STEP
+        trainer.tokens_seen = WARM_UP_STEPS * TOKENS_PER_STEP
     trainer.log(**versions(device), seed=options.seed, parameters=count_parameters(model))
-    for number, phase in enumerate(todo):
-        trainer.run(phase, options.seed + number)
-        if phase.evaluate:
-            evaluate_long(trainer, options, phase.name)
+    for number in range(first, last + 1):
+        trainer.run(todo[number], options.seed + number)
+        if number - options.keep >= first:
+            (options.out / f"{names[number - options.keep]}.pt").unlink()
 
 
 def run_smoke(options) -> None:
@@ -325,26 +355,18 @@ def run_smoke(options) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         books, data = Path(scratch, "books"), Path(scratch, "data")
         books.mkdir()
-        own = sorted(Path(__file__).parent.glob("*.py"))
-        text = "\n".join(path.read_text(encoding="utf-8") for path in own)
+        own = [path for path in Path(__file__).parent.glob("*.*") if path.suffix in (".py", ".txt")]
+        text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(own))
         for name in ("training", "pride-and-prejudice"):
             (books / f"{name}.txt").write_text(text, encoding="utf-8")
         prepare(books, [repository / "training"], 300_000, SMOKE_SHAPE.vocab_size, data)
-        model = Model(SMOKE_SHAPE)
-        trainer = Trainer(model, data, options.out, workers=0, smoke=True)
-        for number, phase in enumerate(smoke_phases(model.shape)):
+        trainer = Trainer(Model(SMOKE_SHAPE), data, options.out, workers=0, smoke=True)
+        for number, phase in enumerate(smoke_phases(SMOKE_SHAPE)):
             trainer.run(phase, options.seed + number)
-        reloaded = load_weights(options.out / "sparse.pt")
-        table(reloaded, Corpus(data, "val"), [512], 6, ["shared", "every_layer", "last_k"])
-
-
-def evaluate_long(trainer: Trainer, options, name: str) -> None:
-    """Recall of the weights as saved (bf16)."""
-    model = load_weights(options.out / f"{name}.pt").to(trainer.device)
-    corpus = Corpus(options.data, "val")
-    lengths = [int(length) for length in options.final_lengths.split(",")]
-    rows = table(model, corpus, lengths, options.final_questions, ["shared", "every_layer"])
-    (options.out / f"recall_{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        reloaded = load_weights(options.out / "mtp_sparse.pt")
+        corpus = Corpus(data, "val")
+        for task in TASKS:
+            table(reloaded, corpus, task, [512], 4, ["shared", "every_layer", "last_k"])
 
 
 def versions(device: torch.device) -> dict:
