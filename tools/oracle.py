@@ -133,7 +133,7 @@ def _write_f32(checkpoint, config, folder):
     with open(os.path.join(folder, "config.json"), "w") as file:
         json.dump({**config, "dtype": "float32"}, file)
     names = checkpoint.names()
-    shapes = {name: checkpoint.raw(name).shape for name in names}
+    shapes = {name: checkpoint.shape(name) for name in names}
     writer = CheckpointWriter(folder, [(name, shapes[name], "F32") for name in names])
     for name in names:
         values = checkpoint[name]

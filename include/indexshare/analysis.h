@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "indexshare/error.h"
@@ -14,9 +16,10 @@
 namespace indexshare {
 
 struct InspectOptions {
-  std::string hf_overrides;             // JSON object laid over config.json
-  std::string kv_cache_dtype = "bf16";  // "bf16" | "f32"; "auto" is bf16 here
-  std::vector<int64_t> contexts;        // lengths to cost, each from 1 to 2^31 - 1
+  std::string hf_overrides;                // JSON object laid over config.json
+  std::string kv_cache_dtype = "bf16";     // latents: "f32" | "bf16" | "int8"; "auto" is bf16 here
+  std::string index_cache_dtype = "auto";  // index keys: the same, "auto" as the latents
+  std::vector<int64_t> contexts;           // lengths to cost, each from 1 to 2^31 - 1
 };
 
 /// Bytes that one more token takes in each cache, over all layers; the MTP layers' rows are apart.
@@ -47,6 +50,8 @@ struct ParameterCounts {
 
 struct WeightSummary {
   size_t num_tensors = 0, bytes = 0;
+  // By stored type ("bf16", "f8_e4m3", ...) with the scales beside it; packed weights as "int8" and "int4".
+  std::map<std::string, size_t> bytes_by_format;
   std::vector<std::string> surplus_indexer_tensors;  // of shared layers: not read
   std::vector<int> surplus_indexer_layers;
   std::vector<std::string> missing_tensors;  // a model cannot run without these; the first 1000
@@ -65,8 +70,9 @@ struct ModelSummary {
   int num_moe_layers = 0;
   int64_t num_experts = 0, experts_per_token = 0;
   ParameterCounts parameters;
-  std::string kv_cache_dtype;
-  CacheBytes cache_bytes_per_token;
+  std::string kv_cache_dtype, index_cache_dtype;
+  CacheBytes cache_bytes_per_token;                                       // in these formats
+  std::vector<std::pair<std::string, CacheBytes>> cache_bytes_by_format;  // f32, bf16, int8: both in the same
   std::vector<ContextCost> flops;           // attention as published: keys and values per head
   std::vector<ContextCost> flops_absorbed;  // attention as this engine runs it, over latents
   std::optional<WeightSummary> weights;     // where the directory has any

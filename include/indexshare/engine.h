@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,6 +32,9 @@ struct ModelInfo {
   int64_t vocab_size = 0, max_positions = 0, ctx_size = 0, index_topk = 0;
   std::vector<int32_t> eos_token_ids;
   std::string kv_cache_dtype, index_cache_dtype;  // "f32" | "bf16" | "int8"
+  std::string weights;       // format of most of them: "f32" | "f16" | "bf16" | "f8_e4m3" | "int8" | "int4"
+  int activation_bits = 32;  // how finely activations enter their products: 32 | 16 | 8
+  std::map<std::string, size_t> weight_bytes_by_format;
   size_t weight_bytes = 0, latent_bytes_per_token = 0, index_key_bytes_per_token = 0;
   bool cost_only = false;  // some layers run another layer's indexer: costs are real, answers are not
 };

@@ -13,6 +13,7 @@ enum class ErrorCode {
   not_found,         // a model or a file is not where it was said to be
   unsupported,       // a well-formed model that this build cannot run, or a malformed one
   out_of_memory,     // weights or caches do not fit
+  io,                // a file cannot be written
   device,            // the machine lacks or lost what the backend needs
   numerical,         // a sequence produced NaN; only that sequence is affected
   internal,          // a mistake of ours

@@ -49,8 +49,10 @@ struct EngineOptions {
   std::string kv_cache_dtype =
       "auto";  // latents: "auto" (f32 for f32 weights, else bf16) | "f32" | "bf16" | "int8"
   std::string index_cache_dtype =
-      "auto";                    // index keys: "auto" (f32 beside f32 latents, else int8) | the same
-  std::string weights = "auto";  // "auto" (as stored) | "int8" | "int4": quantised at load
+      "auto";  // index keys: "auto" (f32 beside f32 latents, else int8) | the same
+  // "auto" (as stored, quantised checkpoints included) | "int8" | "int4": quantised at load. The indexers and
+  // the head stay at int8 beside int4; routers and norms are never quantised.
+  std::string weights = "auto";
   // How finely activations enter products: 32 = as f32, 16 = as two 8-bit parts, 8 = as one; 0 = 32 for f32
   // and f16 weights, 16 for others where the machine is faster that way.
   int activation_bits = 0;

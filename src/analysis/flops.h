@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "backend/backend.h"
 #include "indexshare/analysis.h"
 #include "model/model_config.h"
 
@@ -41,8 +42,8 @@ Flops forward_flops(const ModelConfig& config, int64_t first_position, int64_t n
 /// |Fix(t)| of a query at position t >= 0: how many positions the pattern alone selects.
 int64_t fixed_set_size(const FixedPattern& pattern, int64_t t);
 
-/// @param element_bytes of a cache element: 2 for bf16, 4 for f32.
-CacheBytes cache_bytes_per_token(const ModelConfig& config, int64_t element_bytes);
+/// As the cpu backend lays its pages out.
+CacheBytes cache_bytes_per_token(const ModelConfig& config, RowFormat latents, RowFormat index_keys);
 
 /// Indexers of full layers (and of MTP layers) count, the routers' correction biases do not.
 ParameterCounts parameter_counts(const ModelConfig& config);

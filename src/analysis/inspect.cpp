@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <set>
@@ -7,7 +8,9 @@
 #include "analysis/flops.h"
 #include "analysis/inventory.h"
 #include "base/check.h"
+#include "cache/row_formats.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/packed_weights.h"
 #include "indexshare/analysis.h"
 
 namespace indexshare {
@@ -18,17 +21,32 @@ namespace {
 
 constexpr size_t kMaxMissingTensors = 1000;
 
-int64_t element_bytes(const std::string& kv_cache_dtype) {
-  if (kv_cache_dtype == "f32") return 4;
-  if (kv_cache_dtype == "bf16") return 2;
-  fail(ErrorCode::invalid_argument, "kv_cache_dtype: expected auto, bf16 or f32, found {}", kv_cache_dtype);
+// "q_a_proj.weight_packed", "…_scale" and "…_shape" are one weight; so are an FP8 weight and its
+// "…_scale_inv".
+std::string format_of_tensor(const ModelConfig& config, const Checkpoint& checkpoint,
+                             const TensorView& tensor) {
+  const std::string& name = tensor.name;
+  for (const char* suffix : {"_packed", "_scale", "_shape"}) {
+    if (!name.ends_with(suffix)) continue;
+    const std::string weight = name.substr(0, name.size() - std::strlen(suffix));
+    if (!has_packed_weight(checkpoint, weight)) continue;
+    return find_packed_weight(checkpoint, weight, config.packed_schemes).num_bits == 8 ? "int8" : "int4";
+  }
+  constexpr std::string_view kScale = "_scale_inv";
+  if (name.ends_with(kScale))
+    if (const TensorView* weight = checkpoint.find(name.substr(0, name.size() - kScale.size())))
+      return std::string(dtype_name(weight->dtype));
+  return std::string(dtype_name(tensor.dtype));
 }
 
 WeightSummary summarize_weights(const ModelConfig& config, const fs::path& directory) {
   const Checkpoint checkpoint = Checkpoint::open(directory);
   WeightSummary summary{.num_tensors = checkpoint.tensors().size(), .bytes = checkpoint.total_bytes()};
+  for (const TensorView& tensor : checkpoint.tensors())
+    summary.bytes_by_format[format_of_tensor(config, checkpoint, tensor)] += tensor.num_bytes();
   visit_implied_tensors(config, [&](const ImpliedTensor& tensor) {
-    if (!tensor.is_mtp && !checkpoint.find(tensor.name)) summary.missing_tensors.push_back(tensor.name);
+    const bool is_there = checkpoint.find(tensor.name) || has_packed_weight(checkpoint, tensor.name);
+    if (!tensor.is_mtp && !is_there) summary.missing_tensors.push_back(tensor.name);
     return summary.missing_tensors.size() < kMaxMissingTensors;
   });
   for (int layer = 0; layer < config.num_layers; ++layer) {
@@ -84,8 +102,13 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
       fail(ErrorCode::invalid_argument, "context: expected lengths from 1 to {}, found {}",
            std::numeric_limits<int32_t>::max(), context);
   ModelSummary summary;
-  summary.kv_cache_dtype = options.kv_cache_dtype == "auto" ? "bf16" : options.kv_cache_dtype;
-  const int64_t bytes = element_bytes(summary.kv_cache_dtype);
+  // One format for both unless asked otherwise, so that the caches can be compared.
+  const RowFormat latents = choose_latent_format(options.kv_cache_dtype, /*exact_weights=*/false);
+  const RowFormat index_keys = options.index_cache_dtype == "auto"
+                                   ? latents
+                                   : choose_index_key_format(options.index_cache_dtype, latents);
+  summary.kv_cache_dtype = row_format_name(latents);
+  summary.index_cache_dtype = row_format_name(index_keys);
 
   std::error_code error;
   const bool is_config = fs::path(model).extension() == ".json" && fs::is_regular_file(model, error);
@@ -95,7 +118,10 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
   summary.path = file.string();
   fill_from_config(config, summary);
   summary.parameters = parameter_counts(config);
-  summary.cache_bytes_per_token = cache_bytes_per_token(config, bytes);
+  summary.cache_bytes_per_token = cache_bytes_per_token(config, latents, index_keys);
+  for (const RowFormat format : {RowFormat::f32, RowFormat::bf16, RowFormat::int8})
+    summary.cache_bytes_by_format.emplace_back(row_format_name(format),
+                                               cache_bytes_per_token(config, format, format));
   for (const int64_t context : options.contexts) {
     summary.flops.push_back({.context = context,
                              .decode = decode_flops(config, context, AttentionForm::mha),

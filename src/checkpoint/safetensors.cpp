@@ -122,12 +122,38 @@ std::string_view header_text(const std::byte* data, size_t size, const std::stri
 
 }  // namespace
 
+const char* safetensors_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return "F32";
+    case DType::f16:
+      return "F16";
+    case DType::bf16:
+      return "BF16";
+    case DType::f8_e4m3:
+      return "F8_E4M3";
+    case DType::i32:
+      return "I32";
+    case DType::i64:
+      return "I64";
+    case DType::i8:
+      return "I8";
+    case DType::u8:
+      return "U8";
+  }
+  return "";
+}
+
+bool is_foreign_format(const std::filesystem::path& file) {
+  constexpr const char* kExtensions[] = {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx"};
+  return std::ranges::any_of(kExtensions, [&](const char* known) { return file.extension() == known; });
+}
+
 void refuse_foreign_format(const std::filesystem::path& file) {
-  for (const char* extension : {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".onnx"})
-    if (file.extension() == extension)
-      fail(ErrorCode::unsupported,
-           "{}: expected safetensors weights, found {} (convert the model with save_pretrained)",
-           file.string(), extension);
+  if (is_foreign_format(file))
+    fail(ErrorCode::unsupported,
+         "{}: expected safetensors weights, found {} (convert the model with save_pretrained)", file.string(),
+         file.extension().string());
 }
 
 std::string quoted_name(std::string_view name) {

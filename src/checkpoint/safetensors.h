@@ -19,7 +19,12 @@ constexpr size_t kMaxSafetensorsHeaderBytes = 100'000'000;
 /// the file in messages. @throws Error{unsupported}.
 std::vector<TensorView> parse_safetensors(const std::byte* data, size_t size, const std::string& what);
 
-/// @throws Error{unsupported} where the name is that of a weights file in another format (.bin, .gguf, ...).
+/// A type as the format spells it: "F32", "BF16", ...
+const char* safetensors_dtype(DType dtype);
+
+/// Whether the name is that of a weights file in another format (.bin, .gguf, ...).
+bool is_foreign_format(const std::filesystem::path& file);
+/// @throws Error{unsupported} where it is.
 void refuse_foreign_format(const std::filesystem::path& file);
 
 /// An untrusted name as a message shows it: quoted, control and non-ASCII bytes as \xNN, cut after 60 bytes.

@@ -36,6 +36,7 @@ inline ExitCode exit_code(ErrorCode code) {
     case ErrorCode::out_of_memory:
     case ErrorCode::device:
       return kOutOfResource;
+    case ErrorCode::io:
     case ErrorCode::numerical:
     case ErrorCode::internal:
       return kRuntimeFailure;

@@ -77,9 +77,8 @@ Json result_json(const Engine& engine, const Completion& completion, double load
                        {"decode_tokens_per_s", rate(t.decode_tokens, t.decode_seconds)}};
   result["counters"] = counters_json(engine.counters());
   const ModelInfo& info = engine.info();
-  result["cache"] = {{"dtype", info.kv_cache_dtype},
-                     {"latent_bytes_per_token", info.latent_bytes_per_token},
-                     {"index_key_bytes_per_token", info.index_key_bytes_per_token}};
+  result["weights"] = weights_json(info);
+  result["cache"] = cache_json(info);
   result["plan"] = plan_pattern(info.source);
   result["full_layers"] = info.full_layers;
   result["backend"] = info.backend;

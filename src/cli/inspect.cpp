@@ -15,7 +15,7 @@ namespace {
 
 struct Options {
   std::string model;
-  EngineOptions config;  // its --hf-overrides and --kv-cache-dtype
+  EngineOptions config;  // its --hf-overrides and the formats of the caches
   PatternFlags pattern;
   std::vector<int64_t> contexts = {4096, 131072, 1048576};
   bool json = false;
@@ -38,9 +38,16 @@ Json costs_json(const std::vector<ContextCost>& costs) {
 Json weights_json(const WeightSummary& weights) {
   return {{"num_tensors", weights.num_tensors},
           {"bytes", weights.bytes},
+          {"bytes_by_format", weights.bytes_by_format},
           {"surplus_indexer_layers", weights.surplus_indexer_layers},
           {"surplus_indexer_tensors", weights.surplus_indexer_tensors},
           {"missing_tensors", weights.missing_tensors}};
+}
+
+Json cache_bytes_json(const CacheBytes& bytes) {
+  return {{"mla", bytes.mla},
+          {"index_keys", bytes.index_keys},
+          {"index_keys_every_layer", bytes.index_keys_every_layer}};
 }
 
 Json summary_json(const ModelSummary& s) {
@@ -68,9 +75,10 @@ Json summary_json(const ModelSummary& s) {
   json["source"] = s.source;
   json["pattern"] = s.pattern;
   json["kv_cache_dtype"] = s.kv_cache_dtype;
-  json["cache_bytes_per_token"] = {{"mla", bytes.mla},
-                                   {"index_keys", bytes.index_keys},
-                                   {"index_keys_every_layer", bytes.index_keys_every_layer}};
+  json["index_cache_dtype"] = s.index_cache_dtype;
+  json["cache_bytes_per_token"] = cache_bytes_json(bytes);
+  for (const auto& [format, in_format] : s.cache_bytes_by_format)
+    json["cache_bytes_per_token_by_dtype"][format] = cache_bytes_json(in_format);
   json["mtp_cache_bytes_per_token"] = {{"mla", bytes.mtp_mla}, {"index_keys", bytes.mtp_index_keys}};
   json["flops"] = costs_json(s.flops);
   json["flops_absorbed"] = costs_json(s.flops_absorbed);
@@ -107,9 +115,13 @@ std::string describe_model(const ModelSummary& s) {
       {"selection", fmt::format("{} positions, by {} index heads of {}", with_commas(s.index_topk),
                                 s.index_heads, s.index_head_dim)}};
   if (s.weights) {
+    std::vector<std::string> formats;
+    for (const auto& [format, bytes] : s.weights->bytes_by_format)
+      formats.push_back(human_bytes(static_cast<double>(bytes)) + " " + format);
     rows.push_back(
-        {"weights", fmt::format("{} in {} tensors", human_bytes(static_cast<double>(s.weights->bytes)),
-                                with_commas(static_cast<int64_t>(s.weights->num_tensors)))});
+        {"weights",
+         fmt::format("{} in {} tensors: {}", human_bytes(static_cast<double>(s.weights->bytes)),
+                     with_commas(static_cast<int64_t>(s.weights->num_tensors)), fmt::join(formats, ", "))});
   }
   return table(rows, 2);
 }
@@ -133,11 +145,14 @@ std::string saved(double every_layer, double shared) {
 
 std::string describe_caches(const ModelSummary& s) {
   const CacheBytes& bytes = s.cache_bytes_per_token;
+  const auto row = [](const std::string& label, const CacheBytes& b) -> std::vector<std::string> {
+    return {label, with_commas(b.mla), with_commas(b.index_keys), with_commas(b.index_keys_every_layer),
+            saved(static_cast<double>(b.index_keys_every_layer), static_cast<double>(b.index_keys))};
+  };
   std::vector<std::vector<std::string>> rows = {
-      {"", "latent rows", "index keys", "index keys, every layer", "saved"},
-      {"bytes a token", with_commas(bytes.mla), with_commas(bytes.index_keys),
-       with_commas(bytes.index_keys_every_layer),
-       saved(static_cast<double>(bytes.index_keys_every_layer), static_cast<double>(bytes.index_keys))}};
+      {"", "latent rows", "index keys", "index keys, every layer", "saved"}};
+  for (const auto& [format, in_format] : s.cache_bytes_by_format)
+    rows.push_back(row("bytes a token in " + format, in_format));
   for (const ContextCost& cost : s.flops) {
     const auto at_length = [&](int64_t b) {
       return human_bytes(static_cast<double>(b) * static_cast<double>(cost.context));
@@ -145,7 +160,9 @@ std::string describe_caches(const ModelSummary& s) {
     rows.push_back({with_commas(cost.context) + " tokens", at_length(bytes.mla), at_length(bytes.index_keys),
                     at_length(bytes.index_keys_every_layer), ""});
   }
-  std::string text = fmt::format("\ncaches in {}\n", s.kv_cache_dtype) + table(rows);
+  std::string text = fmt::format("\ncaches; lengths with latents in {} and index keys in {}\n",
+                                 s.kv_cache_dtype, s.index_cache_dtype) +
+                     table(rows);
   if (s.num_mtp_layers > 0) {
     text += fmt::format("MTP apart: {} bytes a token of latent rows, {} of index keys\n",
                         with_commas(bytes.mtp_mla), with_commas(bytes.mtp_index_keys));
@@ -172,6 +189,7 @@ int run(const Options& options) {
   InspectOptions inspect;
   inspect.hf_overrides = merged_overrides(options.config.hf_overrides, options.pattern, options.model);
   inspect.kv_cache_dtype = options.config.kv_cache_dtype;
+  inspect.index_cache_dtype = options.config.index_cache_dtype;
   inspect.contexts = options.contexts;
   const ModelSummary summary = inspect_model(options.model, inspect);
   if (options.json) {
@@ -194,7 +212,8 @@ Action add_inspect(CLI::App& app) {
   add_number_list(app, "--context", options->contexts, "Lengths to cost, separated by commas",
                   {1, std::numeric_limits<int32_t>::max()});
   options->config.kv_cache_dtype = InspectOptions{}.kv_cache_dtype;
-  add_config_flags(app, options->config, "bf16");
+  options->config.index_cache_dtype = InspectOptions{}.index_cache_dtype;
+  add_config_flags(app, options->config, {"bf16", "as the latents"});
   add_pattern_flags(app, options->pattern);
   add_json_flag(app, options->json);
   return [options] { return run(*options); };

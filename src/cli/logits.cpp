@@ -99,7 +99,9 @@ int run(const Options& options) {
 
 Action add_logits(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  options->engine.options.kv_cache_dtype = "f32";  // what is compared should not be rounded
+  EngineOptions& exact = options->engine.options;  // what is compared should not be rounded
+  exact.kv_cache_dtype = exact.index_cache_dtype = "f32";
+  exact.activation_bits = 32;
   add_engine_flags(app, options->engine);
   app.add_option("--tokens", options->tokens, "Token ids: .npy, one dimension, any integer type")
       ->required()

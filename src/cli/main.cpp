@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "exit_codes.h"
@@ -41,6 +43,8 @@ constexpr Verb kVerbs[] = {
     {"bench", "Tokens per second against context length, shared against every layer", add_bench},
     {"perplexity", "How well a model predicts a text", without_arguments<add_perplexity>},
     {"logits", "Logits of every position of a token sequence, to a .npy file", without_arguments<add_logits>},
+    {"quantize", "Write a model with int8 or int4 weights, and compare it with the original",
+     without_arguments<add_quantize>},
     {"tokenize", "Text to token ids, or back", without_arguments<add_tokenize>},
 };
 
@@ -84,7 +88,10 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   }
   if (!left.empty()) return fmt::format("unexpected argument \"{}\"", left.front());
   const std::string message = error.what();
-  return message.starts_with("--model is required") ? "MODEL is required" : message;
+  for (const auto& [required, argument] : {std::pair{"--model ", "MODEL "}, {"--out ", "OUT "}})
+    if (message.starts_with(std::string(required) + "is required"))
+      return argument + message.substr(std::strlen(required));
+  return message;
 }
 
 /// --help with each default in brackets behind the description.

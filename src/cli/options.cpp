@@ -78,13 +78,26 @@ void add_model_argument(CLI::App& app, std::string& model, const std::string& he
 
 void add_json_flag(CLI::App& app, bool& json) { app.add_flag("--json", json, "One JSON object on stdout"); }
 
-void add_config_flags(CLI::App& app, EngineOptions& options, const std::string& auto_is) {
+void add_config_flags(CLI::App& app, EngineOptions& options, const CacheDefaults& defaults) {
   app.add_option("--hf-overrides", options.hf_overrides,
                  "JSON object laid over config.json, e.g. '{\"index_topk_pattern\":\"FSSS\"}'")
       ->type_name("JSON");
+  add_cache_flags(app, options, defaults);
+}
+
+void add_cache_flags(CLI::App& app, EngineOptions& options, const CacheDefaults& defaults) {
+  const std::vector<Choice<std::string>> formats = {
+      {"auto", "auto"}, {"f32", "f32"}, {"bf16", "bf16"}, {"int8", "int8"}};
   add_choice<std::string>(app, "--kv-cache-dtype", options.kv_cache_dtype,
-                          "Rows of the caches; auto: " + auto_is,
-                          {{"auto", "auto"}, {"f32", "f32"}, {"bf16", "bf16"}});
+                          "Latent rows of the cache; auto: " + defaults.latents, formats);
+  add_choice<std::string>(app, "--index-cache-dtype", options.index_cache_dtype,
+                          "Index keys of the cache; auto: " + defaults.index_keys, formats);
+}
+
+void add_activation_flag(CLI::App& app, EngineOptions& options) {
+  add_choice<int>(app, "--activation-bits", options.activation_bits,
+                  "How finely activations enter products; 0: 32 for f32 and f16 weights, else 16",
+                  {{"0", 0}, {"8", 8}, {"16", 16}, {"32", 32}});
 }
 
 void add_pattern_flags(CLI::App& app, PatternFlags& flags) {
@@ -122,7 +135,11 @@ void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan) {
                       {1, 65536});
   add_choice<std::string>(app, "--backend", options.backend, "What computes",
                           {{"cpu", "cpu"}, {"reference", "reference"}, {"cuda", "cuda"}});
-  add_config_flags(app, options, "f32 for f32 weights, else bf16");
+  add_config_flags(app, options, kEngineCacheDefaults);
+  add_choice<std::string>(app, "--weights", options.weights,
+                          "Quantise weights while loading; auto: as stored",
+                          {{"auto", "auto"}, {"int8", "int8"}, {"int4", "int4"}});
+  add_activation_flag(app, options);
   if (with_plan) {
     add_choice<PlanChoice>(app, "--plan", options.plan, "Layers that run an indexer",
                            {{"shared", PlanChoice::shared}, {"every_layer", PlanChoice::every_layer}});
@@ -177,10 +194,13 @@ std::unique_ptr<Engine> load_engine(const EngineFlags& flags, bool show_progress
   bar.wipe();
   if (flags.verbose) {
     const ModelInfo& info = engine->info();
-    print_note(fmt::format("{} from {}: {} layers, {} full, {} of weights; {}; cache in {}, {} positions",
-                           info.family, info.directory, info.num_layers, info.full_layers.size(),
-                           human_bytes(static_cast<double>(info.weight_bytes)), info.backend,
-                           info.kv_cache_dtype, with_commas(info.ctx_size)));
+    print_note(
+        fmt::format("{} from {}: {} layers, {} full, {} of weights, most in {} with {}-bit activations; {}; "
+                    "latents in {}, "
+                    "index keys in {}, {} positions",
+                    info.family, info.directory, info.num_layers, info.full_layers.size(),
+                    human_bytes(static_cast<double>(info.weight_bytes)), info.weights, info.activation_bits,
+                    info.backend, info.kv_cache_dtype, info.index_cache_dtype, with_commas(info.ctx_size)));
   }
   return engine;
 }

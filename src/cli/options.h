@@ -34,9 +34,16 @@ struct EngineFlags {
 /// @param with_plan false where the verb has a --plan of its own.
 void add_engine_flags(CLI::App& app, EngineFlags& flags, bool with_plan = true);
 void add_model_argument(CLI::App& app, std::string& model, const std::string& help);
-/// The two flags that `inspect` shares with the others.
-/// @param auto_is what --kv-cache-dtype auto means to the verb
-void add_config_flags(CLI::App& app, EngineOptions& options, const std::string& auto_is);
+/// What "auto" means to the verb, for --help.
+struct CacheDefaults {
+  std::string latents, index_keys;
+};
+inline const CacheDefaults kEngineCacheDefaults = {"f32 for f32 weights, else bf16",
+                                                   "f32 beside f32 latents, else int8"};
+void add_cache_flags(CLI::App& app, EngineOptions& options, const CacheDefaults& defaults);
+/// --hf-overrides and the caches' formats, which `inspect` shares with the others.
+void add_config_flags(CLI::App& app, EngineOptions& options, const CacheDefaults& defaults);
+void add_activation_flag(CLI::App& app, EngineOptions& options);
 /// The positions that are always attended (FixedPattern).
 void add_pattern_flags(CLI::App& app, PatternFlags& flags);
 void add_json_flag(CLI::App& app, bool& json);

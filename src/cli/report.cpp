@@ -30,6 +30,20 @@ Json counters_json(const Counters& counters) {
           {"flops", flops_json(counters.flops)}};
 }
 
+Json weights_json(const ModelInfo& info) {
+  return {{"format", info.weights},
+          {"activation_bits", info.activation_bits},
+          {"bytes", info.weight_bytes},
+          {"bytes_by_format", info.weight_bytes_by_format}};
+}
+
+Json cache_json(const ModelInfo& info) {
+  return {{"dtype", info.kv_cache_dtype},
+          {"index_dtype", info.index_cache_dtype},
+          {"latent_bytes_per_token", info.latent_bytes_per_token},
+          {"index_key_bytes_per_token", info.index_key_bytes_per_token}};
+}
+
 std::string plan_pattern(std::span<const int> source) {
   std::string pattern;
   for (size_t layer = 0; layer < source.size(); ++layer) {

@@ -19,6 +19,7 @@ Action add_inspect(CLI::App& app);
 Action add_bench(CLI::App& app, const std::vector<std::string>& arguments);
 Action add_perplexity(CLI::App& app);
 Action add_logits(CLI::App& app);
+Action add_quantize(CLI::App& app);
 Action add_tokenize(CLI::App& app);
 
 }  // namespace indexshare::cli

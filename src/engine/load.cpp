@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "backend/quantise.h"
 #include "base/check.h"
+#include "cache/row_formats.h"
 #include "engine/engine_state.h"
 #include "engine/memory.h"
+#include "model/weight_formats.h"
 
 namespace indexshare {
 
@@ -15,23 +18,24 @@ void log(const EngineOptions& options, const std::string& line) {
   if (options.log) options.log(line);
 }
 
-// f32 checkpoints are kept exact by default; anything coarser gets bf16 rows, as every engine of this family
-// has.
-RowFormat choose_latent_format(const EngineOptions& options, const Checkpoint& checkpoint) {
-  if (options.kv_cache_dtype != "auto") return row_format_of(options.kv_cache_dtype);
-  return checkpoint.get("model.embed_tokens.weight").dtype == DType::f32 ? RowFormat::f32 : RowFormat::bf16;
-}
-
-// Index keys choose what is read and are not read themselves, so they bear coarser rounding than latents; the
-// model family's own engines keep them in 8 bits.
-RowFormat choose_index_key_format(const EngineOptions& options, RowFormat latents) {
-  if (options.index_cache_dtype != "auto") return row_format_of(options.index_cache_dtype);
-  return latents == RowFormat::f32 ? RowFormat::f32 : RowFormat::bf16;
+// Before anything is loaded: what the file holds, quantised as it will be.
+size_t expected_bytes(const Checkpoint& checkpoint, WeightFormat format) {
+  size_t sum = 0;
+  for (const TensorView& tensor : checkpoint.tensors()) {
+    const WeightFormat loaded = format_of(role_of(tensor.name), format);
+    const auto elements = static_cast<size_t>(tensor.num_elements());
+    sum += loaded == WeightFormat::as_stored ? tensor.num_bytes()
+           : loaded == WeightFormat::int8    ? elements + elements / kInt8WeightGroup * 4
+                                             : elements / 2 + elements / kInt4WeightGroup * 4;
+  }
+  return sum;
 }
 
 Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
              const EngineOptions& options) {
   WeightOptions weight_options{
+      .format = options.weights == "auto" ? WeightFormat::as_stored : weight_format_of(options.weights),
+      .activation_bits = options.activation_bits,
       .borrow_indexers = options.plan == PlanChoice::every_layer && options.allow_cost_only,
       .check_tensors = options.check_tensors};
   if (options.load_progress)
@@ -39,10 +43,12 @@ Weights load(const ModelConfig& config, const std::filesystem::path& directory, 
       options.load_progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
     };
   auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(directory));
-  const size_t available = available_memory_bytes();
-  if (checkpoint->total_bytes() > available)
-    fail(ErrorCode::out_of_memory, "{}: the weights take {} MiB, the machine has {} MiB available",
-         directory.string(), checkpoint->total_bytes() >> 20, available >> 20);
+  const size_t available = available_memory_bytes(),
+               needed = expected_bytes(*checkpoint, weight_options.format);
+  if (needed > available)
+    fail(ErrorCode::out_of_memory, "{}: the weights take {} MiB, the machine has {} MiB available{}",
+         directory.string(), needed >> 20, available >> 20,
+         options.weights == "auto" ? " (weights int8 or int4 take less)" : "");
   return load_weights(config, std::move(checkpoint), backend, weight_options);
 }
 
@@ -70,8 +76,9 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
                            .max_positions = std::min(ctx_size, config.max_positions)};
   Weights weights = indexshare::load(config, directory, *s.backend, options);
   for (const std::string& note : weights.notes) log(options, note);
-  const RowFormat latents = choose_latent_format(options, *weights.checkpoint);
-  const RowFormat index_keys = choose_index_key_format(options, latents);
+  const bool exact = weights.checkpoint->get("model.embed_tokens.weight").dtype == DType::f32;
+  const RowFormat latents = choose_latent_format(options.kv_cache_dtype, exact);
+  const RowFormat index_keys = choose_index_key_format(options.index_cache_dtype, latents);
   s.model =
       std::make_unique<Model>(std::move(config), std::move(weights), *s.backend, options.attention, limits);
   s.cache = std::make_unique<PagedCache>(*s.backend,
@@ -118,7 +125,11 @@ void Engine::State::fill_info(const std::filesystem::path& directory) {
       info.eos_token_ids.push_back(id);
   info.kv_cache_dtype = row_format_name(cache->config().latent_format);
   info.index_cache_dtype = row_format_name(cache->config().index_key_format);
-  info.weight_bytes = model->weights().checkpoint->total_bytes();
+  const auto& [weights, format] = model->weights().main_format();
+  info.weights = weights;
+  info.activation_bits = format.activation_bits;
+  info.weight_bytes = model->weights().num_bytes();
+  info.weight_bytes_by_format = model->weights().bytes_by_format;
   info.latent_bytes_per_token = bytes.latents;
   info.index_key_bytes_per_token = bytes.index_keys;
   info.cost_only = model->weights().cost_only;

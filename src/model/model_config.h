@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/packed_weights.h"
 #include "indexshare/options.h"
 #include "model/share_plan.h"
 
@@ -65,9 +66,10 @@ struct ModelConfig {
   IndexerConfig indexer;
   MoeConfig moe;
   SharePlan plan;
-  FixedPattern pattern;  // config section "index_fixed_pattern", off by default
-  std::string
-      weights_dtype;  // config's dtype, or "fp8" where a quantization_config says so; for inspect alone
+  FixedPattern pattern;       // config section "index_fixed_pattern", off by default
+  std::string weights_dtype;  // config's dtype, or what quantization_config says: "fp8", "int8", "int4"; for
+                              // inspect alone
+  std::vector<PackedScheme> packed_schemes;  // of weights quantised before; empty where there are none
   std::vector<std::string>
       notes;  // one line each: things accepted but worth saying (auto_map, head_dim, ...)
 

@@ -3,35 +3,39 @@
 
 #include <fmt/ranges.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
+#include "model/tensor_loader.h"
 
 namespace indexshare {
 
 namespace {
 
-constexpr int64_t kScaleBlock = 128;  // FP8 weights carry one scale a 128 x 128 block
-
-int64_t blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
-
 class Loader {
  public:
   Loader(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint, Backend& backend,
          const WeightOptions& options)
-      : config_(config), checkpoint_(*checkpoint), backend_(backend), options_(options) {
+      : config_(config),
+        checkpoint_(*checkpoint),
+        options_(options),
+        tensors_(*checkpoint, config.packed_schemes, backend, options, weights_) {
     weights_.checkpoint = std::move(checkpoint);
   }
 
   Weights load() {
-    const int64_t hidden = config_.hidden_dim;
+    const std::vector<int64_t> shape = {config_.vocab_size, config_.hidden_dim};
+    const std::string embedding = "model.embed_tokens.weight";
     const bool own_head = has_own_head();
-    weights_.embedding = matrix("model.embed_tokens.weight", {config_.vocab_size, hidden}, own_head);
-    weights_.head = own_head ? matrix("lm_head.weight", {config_.vocab_size, hidden}) : weights_.embedding;
-    weights_.final_norm = vector("model.norm.weight", hidden);
+    weights_.head =
+        own_head ? tensors_.matrix("lm_head.weight", shape) : tensors_.tied_head(embedding, shape);
+    weights_.embedding =
+        own_head || tensors_.quantises_tied_head() ? tensors_.table(embedding, shape) : weights_.head;
+    weights_.final_norm = vector("model.norm.weight", config_.hidden_dim);
     for (int layer = 0; layer < config_.num_layers; ++layer) weights_.layers.push_back(load_layer(layer));
+    tensors_.finish();
     note_surplus();
     return std::move(weights_);
   }
@@ -41,13 +45,14 @@ class Loader {
   // counts, as in transformers.
   bool has_own_head() {
     if (!config_.tied_head) return true;
+    if (!tensors_.has("lm_head.weight")) return false;
     const TensorView* head = checkpoint_.find("lm_head.weight");
-    if (!head) return false;
-    used_.insert("lm_head.weight");
     const TensorView& embedding = checkpoint_.get("model.embed_tokens.weight");
-    if (head->dtype == embedding.dtype && head->shape == embedding.shape &&
-        std::memcmp(head->data, embedding.data, embedding.num_bytes()) == 0)
+    if (head && head->dtype == embedding.dtype && head->shape == embedding.shape &&
+        std::memcmp(head->data, embedding.data, embedding.num_bytes()) == 0) {
+      head_is_a_copy_ = true;
       return false;
+    }
     weights_.notes.push_back(
         "tie_word_embeddings is true, but lm_head.weight differs from the embedding and is used");
     return true;
@@ -76,7 +81,9 @@ class Loader {
     w.q_b = matrix(prefix + "q_b_proj.weight", {c.num_heads * c.qk_dim(), c.q_lora_rank});
     w.kv_a = matrix(prefix + "kv_a_proj_with_mqa.weight", {c.latent_row_dim(), c.hidden_dim});
     w.kv_a_norm = vector(prefix + "kv_a_layernorm.weight", c.kv_lora_rank);
-    load_kv_b(prefix + "kv_b_proj.weight", w);
+    tensors_.cut_by_head(prefix + "kv_b_proj.weight",
+                         {.num_heads = c.num_heads, .key = c.nope_dim, .value = c.v_dim}, c.kv_lora_rank,
+                         w.key_up, w.value_up);
     w.o = matrix(prefix + "o_proj.weight", {c.hidden_dim, c.num_heads * c.v_dim});
     if (c.attention_bias) {
       w.q_a_bias = vector(prefix + "q_a_proj.bias", c.q_lora_rank);
@@ -86,58 +93,8 @@ class Loader {
     return w;
   }
 
-  // Rows of head h: nope_dim of the key, then v_dim of the value. Heads straddle FP8 scale blocks: a value's
-  // rows keep their codes and find their scales by the row they come from; a key is transposed, which would
-  // cut scale blocks along the summed axis, so it is dequantised to f32 (in GLM-5.2 0.07 % of the weights
-  // grow fourfold).
-  void load_kv_b(const std::string& name, AttentionWeights& w) {
-    const ModelConfig& c = config_;
-    const int64_t head_rows = c.nope_dim + c.v_dim;
-    const TensorView& all = tensor(name, {c.num_heads * head_rows, c.kv_lora_rank});
-    const bool quantised = all.dtype == DType::f8_e4m3;
-    const TensorView scale = quantised ? scales(name, all) : TensorView{};
-    bool copied = true;
-    for (int64_t head = 0; head < c.num_heads; ++head) {
-      TensorView key = rows_of(all, head * head_rows, c.nope_dim);
-      const TensorView value = rows_of(all, head * head_rows + c.nope_dim, c.v_dim);
-      std::shared_ptr<std::vector<float>> wide;
-      if (quantised) {
-        wide = dequantise(key, scale, head * head_rows);
-        key.dtype = DType::f32;
-        key.data = reinterpret_cast<const std::byte*>(wide->data());
-      }
-      w.key_up.push_back(backend_.load_matrix({.weight = key, .transpose = true}));
-      w.value_up.push_back(
-          backend_.load_matrix({.weight = value,
-                                .scale_inv = scale,
-                                .scale_row_offset = quantised ? head * head_rows + c.nope_dim : 0}));
-      if (wide && w.key_up.back()->num_bytes() == 0) weights_.dequantised.push_back(wide);
-      copied = copied && w.key_up.back()->num_bytes() > 0 && w.value_up.back()->num_bytes() > 0;
-    }
-    if (copied) checkpoint_.release(all);
-  }
-
-  static TensorView rows_of(const TensorView& matrix, int64_t first, int64_t count) {
-    TensorView rows = matrix;
-    rows.shape[0] = count;
-    rows.data += static_cast<size_t>(first * matrix.shape[1]) * dtype_bytes(matrix.dtype);
-    return rows;
-  }
-
-  // `rows` begin at row `first` of the matrix that `scale` belongs to.
-  static std::shared_ptr<std::vector<float>> dequantise(const TensorView& rows, const TensorView& scale,
-                                                        int64_t first) {
-    const int64_t num_rows = rows.shape[0], cols = rows.shape[1];
-    auto values = std::make_shared<std::vector<float>>(static_cast<size_t>(num_rows * cols));
-    for (int64_t r = 0; r < num_rows; ++r)
-      for (int64_t c = 0; c < cols; ++c)
-        (*values)[r * cols + c] =
-            rows.at(r * cols + c) * scale.at((first + r) / kScaleBlock * blocks(cols) + c / kScaleBlock);
-    return values;
-  }
-
   bool has_indexer(int layer) const {
-    return checkpoint_.find(fmt::format("model.layers.{}.self_attn.indexer.wk.weight", layer)) != nullptr;
+    return tensors_.has(fmt::format("model.layers.{}.self_attn.indexer.wk.weight", layer));
   }
 
   std::shared_ptr<const IndexerWeights> indexer_of(int layer, const std::string& prefix) {
@@ -180,66 +137,10 @@ class Loader {
     return w;
   }
 
-  // Shards are many: a message about a tensor says which file it stands in.
-  std::string place(const std::string& name) const {
-    return fmt::format("{}: {}", checkpoint_.file_of(name).string(), name);
+  MatrixPtr matrix(const std::string& name, const std::vector<int64_t>& shape) {
+    return tensors_.matrix(name, shape);
   }
-
-  const TensorView& tensor(const std::string& name, const std::vector<int64_t>& shape) {
-    const TensorView& t = checkpoint_.get(name);
-    if (t.shape != shape)
-      fail(ErrorCode::unsupported, "{}: expected shape [{}] by config.json, the file has [{}]", place(name),
-           fmt::join(shape, ", "), fmt::join(t.shape, ", "));
-    const bool is_float =
-        t.dtype == DType::f32 || t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f8_e4m3;
-    if (!is_float)
-      fail(ErrorCode::unsupported, "{}: expected f32, f16, bf16 or f8_e4m3, the file has {}", place(name),
-           dtype_name(t.dtype));
-    used_.insert(name);
-    if (options_.check_tensors) check_finite(t);
-    done_bytes_ += t.num_bytes();
-    if (options_.progress) options_.progress(done_bytes_, checkpoint_.total_bytes());
-    return t;
-  }
-
-  TensorView scales(const std::string& name, const TensorView& weight) {
-    const std::string scale_name = name + "_scale_inv";
-    const TensorView* scale = checkpoint_.find(scale_name);
-    const std::vector<int64_t> shape = {blocks(weight.shape[0]), blocks(weight.shape[1])};
-    if (!scale)
-      fail(ErrorCode::unsupported, "{}: {} is f8_e4m3 and needs its scales, which are missing from {}",
-           scale_name, name, checkpoint_.directory().string());
-    if (scale->dtype != DType::f32 || scale->shape != shape)
-      fail(ErrorCode::unsupported, "{}: expected f32 [{}] (one scale a 128x128 block), the file has {} [{}]",
-           place(scale_name), fmt::join(shape, ", "), dtype_name(scale->dtype),
-           fmt::join(scale->shape, ", "));
-    return tensor(scale_name, shape);
-  }
-
-  MatrixPtr matrix(const std::string& name, const std::vector<int64_t>& shape, bool lookup_only = false) {
-    const TensorView& weight = tensor(name, shape);
-    MatrixSource source{.weight = weight, .lookup_only = lookup_only};
-    if (weight.dtype == DType::f8_e4m3) source.scale_inv = scales(name, weight);
-    MatrixPtr loaded = backend_.load_matrix(source);
-    if (loaded->num_bytes() > 0) checkpoint_.release(weight);
-    return loaded;
-  }
-
-  Vector vector(const std::string& name, int64_t dim) {
-    const TensorView& t = tensor(name, {dim});
-    if (t.dtype == DType::f8_e4m3)
-      fail(ErrorCode::unsupported, "{}: expected f32, f16 or bf16, the file has f8_e4m3", place(name));
-    Vector values(static_cast<size_t>(dim));
-    for (int64_t i = 0; i < dim; ++i) values[i] = t.at(i);
-    return values;
-  }
-
-  void check_finite(const TensorView& t) const {
-    for (int64_t i = 0; i < t.num_elements(); ++i)
-      if (!std::isfinite(t.at(i)))
-        fail(ErrorCode::unsupported, "{}: element {} is {}, expected finite weights", place(t.name), i,
-             t.at(i));
-  }
+  Vector vector(const std::string& name, int64_t dim) { return tensors_.vector(name, dim); }
 
   // Tensors nobody asked for: indexers of shared layers and the MTP layer are known, anything else is listed.
   void note_surplus() {
@@ -247,7 +148,7 @@ class Loader {
     int64_t mtp = 0;
     std::vector<std::string> unknown;
     for (const TensorView& t : checkpoint_.tensors()) {
-      if (used_.contains(t.name)) continue;
+      if (tensors_.used().contains(t.name) || (head_is_a_copy_ && t.name == "lm_head.weight")) continue;
       int layer = -1, end = 0;
       if (std::sscanf(t.name.c_str(), "model.layers.%d.%n", &layer, &end) == 1 && end > 0) {
         if (layer >= config_.num_layers && layer < config_.num_layers + config_.num_mtp_layers) {
@@ -273,15 +174,24 @@ class Loader {
 
   const ModelConfig& config_;
   const Checkpoint& checkpoint_;
-  Backend& backend_;
   const WeightOptions& options_;
   Weights weights_;
+  TensorLoader tensors_;
+  bool head_is_a_copy_ = false;
   std::shared_ptr<const IndexerWeights> latest_indexer_;
-  std::set<std::string> used_;
-  size_t done_bytes_ = 0;
 };
 
 }  // namespace
+
+size_t Weights::num_bytes() const {
+  size_t sum = 0;
+  for (const auto& [format, bytes] : bytes_by_format) sum += bytes;
+  return sum;
+}
+
+const std::pair<const std::string, Weights::Format>& Weights::main_format() const {
+  return *std::ranges::max_element(formats, {}, [](const auto& entry) { return entry.second.bytes; });
+}
 
 Weights load_weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                      Backend& backend, const WeightOptions& options) {

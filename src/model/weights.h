@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,13 +68,28 @@ struct Weights {
   bool cost_only = false;          // a full layer borrowed another layer's indexer
   std::vector<std::string> notes;  // surplus tensors, in one line each
 
-  // What the matrices point into, where the backend uses the mapped file: the file, and tensors dequantised
-  // at load.
+  // What they take in memory by format ("bf16", "int8", ...): all of them, and those that may be quantised.
+  std::map<std::string, size_t> bytes_by_format;
+  struct Format {
+    size_t bytes = 0;
+    int activation_bits = 32;
+  };
+  std::map<std::string, Format> formats;
+
+  // What the matrices point into, where the backend uses the mapped file: the file, and what was unpacked or
+  // dequantised at load.
   std::shared_ptr<const Checkpoint> checkpoint;
-  std::vector<std::shared_ptr<std::vector<float>>> dequantised;
+  std::vector<std::shared_ptr<const void>> kept;
+
+  size_t num_bytes() const;
+  const std::pair<const std::string, Format>& main_format() const;  // the one with most bytes
 };
 
 struct WeightOptions {
+  // Of projections, experts and MLPs; weight_formats.h says what others get. as_stored keeps weights that the
+  // checkpoint has quantised.
+  WeightFormat format = WeightFormat::as_stored;
+  int activation_bits = 0;  // 0: by format
   bool borrow_indexers =
       false;  // a full layer without indexer tensors takes those of the nearest layer before it
   bool check_tensors = false;                               // refuse NaN and infinite values

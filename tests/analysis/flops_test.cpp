@@ -67,13 +67,13 @@ TEST(Flops, TwentyIndexersGiveThePublishedRatio) {
 }
 
 TEST(Flops, Glm52CacheBytes) {
-  const CacheBytes bytes = cache_bytes_per_token(glm(), 2);
+  const CacheBytes bytes = cache_bytes_per_token(glm(), RowFormat::bf16, RowFormat::bf16);
   EXPECT_EQ(bytes.mla, 78 * 1152);
   EXPECT_EQ(bytes.index_keys, 21 * 256);
   EXPECT_EQ(bytes.index_keys_every_layer, 78 * 256);
   EXPECT_EQ(bytes.mtp_mla, 1152);
   EXPECT_EQ(bytes.mtp_index_keys, 256);
-  EXPECT_EQ(cache_bytes_per_token(glm(), 4).mla, 78 * 2304);
+  EXPECT_EQ(cache_bytes_per_token(glm(), RowFormat::f32, RowFormat::f32).mla, 78 * 2304);
 }
 
 TEST(Flops, ActiveParametersOfGlm52) { EXPECT_EQ(parameter_counts(glm()).active, 40'297'758'720); }
@@ -129,7 +129,7 @@ TEST(Flops, NoIndexer) {
   const Flops flops = forward_flops(config, 1000, 1, 0);
   EXPECT_EQ(flops.index_scores + flops.indexer_projections, 0u);
   EXPECT_EQ(flops.attention, 78ull * 2 * 64 * (576 + 512) * 68);
-  EXPECT_EQ(cache_bytes_per_token(config, 2).index_keys_every_layer, 0);
+  EXPECT_EQ(cache_bytes_per_token(config, RowFormat::bf16, RowFormat::bf16).index_keys_every_layer, 0);
   EXPECT_EQ(decode_flops(config, 1000, AttentionForm::mha).ratio(), 1);
 }
 

@@ -7,7 +7,16 @@ import unittest
 
 from program import PROGRAM, USAGE, ProgramTest
 
-VERBS = ("generate", "chat", "inspect", "bench", "perplexity", "logits", "tokenize")
+VERBS = (
+    "generate",
+    "chat",
+    "inspect",
+    "bench",
+    "perplexity",
+    "logits",
+    "quantize",
+    "tokenize",
+)
 
 
 class Usage(ProgramTest):

@@ -248,8 +248,8 @@ TEST_F(BadConfig, OtherMathematicsIsRefused) {
                     {"config.json", key, "found"});
 }
 
-TEST_F(BadConfig, QuantizationOtherThanBlockFp8) {
-  for (const char* method : {"awq", "gptq", "modelopt", "compressed-tensors", "bitsandbytes"})
+TEST_F(BadConfig, QuantizationOtherThanOurs) {
+  for (const char* method : {"awq", "gptq", "modelopt", "bitsandbytes"})
     expect_sentence(message_of(R"({"quantization_config":{"quant_method":")" + std::string(method) + "\"}}"),
                     {"quantization_config.quant_method", "fp8", method});
   const std::string fp8 = R"({"quantization_config":{"quant_method":"fp8",)";
@@ -258,6 +258,49 @@ TEST_F(BadConfig, QuantizationOtherThanBlockFp8) {
   expect_sentence(message_of(fp8 + R"("fmt":"e4m3","weight_block_size":[64,128]}})"),
                   {"weight_block_size", "[128"});
   expect_sentence(message_of(fp8 + R"("fmt":"e4m3"}})"), {"weight_block_size", "nothing"});
+}
+
+// A pack-quantized config of one group whose weights have `field`, after the usual ones.
+std::string packed(const std::string& field, const std::string& group = "", const std::string& format = "") {
+  const std::string weights =
+      R"({"num_bits":4,"type":"int","symmetric":true,"strategy":"group","group_size":64})";
+  Json json = parse_json(R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":
+                             {"group_0":{"targets":["Linear"],"weights":)" +
+                             weights + "}}}",
+                         "test");
+  Json& of_group = json["config_groups"]["group_0"];
+  if (!field.empty()) of_group["weights"].merge_patch(parse_json("{" + field + "}", "test"));
+  if (!group.empty()) of_group.merge_patch(parse_json("{" + group + "}", "test"));
+  if (!format.empty()) json.merge_patch(parse_json("{" + format + "}", "test"));
+  return "{\"quantization_config\":" + json.dump() + "}";
+}
+
+TEST(ModelConfig, PackedWeights) {
+  const ModelConfig four = parse_changed("glm-5.2", packed(""));
+  EXPECT_EQ(four.weights_dtype, "int4");
+  EXPECT_EQ(four.packed_schemes, (std::vector<PackedScheme>{{.num_bits = 4, .group_size = 64}}));
+  const ModelConfig channels =
+      parse_changed("glm-5.2", packed(R"("num_bits":8,"strategy":"channel","group_size":null)"));
+  EXPECT_EQ(channels.weights_dtype, "int8");
+  EXPECT_EQ(channels.packed_schemes, (std::vector<PackedScheme>{{.num_bits = 8, .group_size = 0}}));
+}
+
+TEST_F(BadConfig, PackedWeightsOfOtherKinds) {
+  const std::tuple<std::string, std::string, std::string> weights[] = {
+      {R"("num_bits":3)", "num_bits", "3"},
+      {R"("symmetric":false)", "symmetric", "false"},
+      {R"("type":"float")", "type", "float"},
+      {R"("strategy":"tensor")", "strategy", "tensor"},
+      {R"("actorder":"group")", "actorder", "group"},
+      {R"("group_size":0)", "group_size", "0"},
+      {R"("group_size":null)", "group_size", "nothing"}};
+  for (const auto& [field, name, found] : weights)
+    expect_sentence(message_of(packed(field)), {"config_groups.group_0.weights." + name, "expected", found});
+  expect_sentence(message_of(packed("", R"("input_activations":{"num_bits":8})")),
+                  {"group_0.input_activations", "expected null"});
+  expect_sentence(message_of(packed("", "", R"("format":"int-quantized")")), {"format", "pack-quantized"});
+  expect_sentence(message_of(packed("", "", R"("config_groups":{"group_0":null})")),
+                  {"config_groups", "1 to 16"});
 }
 
 TEST_F(BadConfig, FixedPattern) {

@@ -251,6 +251,22 @@ CONFIGURATIONS = [
         num_shards=3,
     ),
     Configuration(
+        "glm_int8",
+        "int8 weights in groups of 128 columns, the last group partial",
+        _glm(num_hidden_layers=4, **_BLOCKS),
+        160,
+        seed=3,
+        dtype="int8",
+        num_shards=2,
+    ),
+    Configuration(
+        "deepseek_int4",
+        "int4 weights in groups of 64, scales of either sign, indexer and head in int8",
+        _deepseek(**{**_BLOCKS, "n_routed_experts": 8, "num_hidden_layers": 3}),
+        160,
+        dtype="int4",
+    ),
+    Configuration(
         "deepseek_fp8",
         "FP8 with YaRN and expert groups",
         _deepseek(**{**_BLOCKS, "n_routed_experts": 8, "num_hidden_layers": 3}),

@@ -16,6 +16,8 @@ from checkpoint.number_formats import (
 )
 from checkpoint.random_values import Stream
 
+from checkpoint import packed_weights
+
 
 class NumberFormats(unittest.TestCase):
     def test_every_e4m3_code_survives(self):
@@ -55,6 +57,29 @@ class NumberFormats(unittest.TestCase):
         self.assertTrue((error <= np.abs(values) / 16 + scales.max() * 2.0**-10).all())
         corner = error[128:, 256:].max() / np.abs(values[128:, 256:]).max()
         self.assertLess(corner, 1 / 16)
+
+    def test_packed_codes_survive(self):
+        codes = np.arange(-8, 8, dtype=np.int8).repeat(9).reshape(8, 18)
+        words = packed_weights.pack(codes, 4)
+        self.assertEqual(words.shape, (8, 3))
+        self.assertEqual(words.view(np.uint32)[1, 0] & 0xF, int(codes[1, 0]) + 8)
+        np.testing.assert_array_equal(packed_weights.unpack(words, 4, 18), codes)
+        codes = np.arange(-128, 128, dtype=np.int16).astype(np.int8).reshape(2, 128)
+        words = packed_weights.pack(codes, 8)
+        np.testing.assert_array_equal(packed_weights.unpack(words, 8, 128), codes)
+
+    def test_quantised_groups_keep_their_own_scale(self):
+        values = Stream(0, "groups").normal(20 * 300).reshape(20, 300)
+        values[:, 256:] *= np.float32(0.01)
+        for bits, step in ((8, 1 / 127), (4, 1 / 8)):
+            codes, scales = packed_weights.quantise(values, bits)
+            error = np.abs(
+                packed_weights.dequantise(codes, scales, packed_weights.GROUP[bits]) - values
+            )
+            for columns in (np.s_[:256], np.s_[256:]):
+                largest = np.abs(values[:, columns]).max()
+                self.assertLessEqual(error[:, columns].max(), largest * step)
+        self.assertTrue((scales < 0).any() and (scales > 0).any())
 
     def test_random_values_never_change(self):
         bits = Stream(0, "probe").normal(3).view(np.uint32)

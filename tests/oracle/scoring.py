@@ -5,7 +5,8 @@ import numpy as np
 
 NEAR_TIE = 1e-5  # gap between the k-th and the next score, of the largest score
 MAX_NEAR_TIES = 1e-3  # of all selections
-TOLERANCE = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-2, "fp8": 2e-2}
+# int8 and int4 weights are dequantised to the same f32 on both sides, and nothing else is rounded.
+TOLERANCE = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-2, "fp8": 2e-2, "int8": 1e-4, "int4": 1e-4}
 BACKEND_TOLERANCE = 1e-3  # between our backends, on rounded weights
 
 

@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 
+from . import packed_weights
 from .number_formats import STORED, decode, dequantise_blocks
 
 SCALE_SUFFIX = "_scale_inv"
@@ -98,14 +99,24 @@ class Checkpoint:
                 self._tensors[name] = (path, entry["dtype"], tuple(entry["shape"]), start)
 
     def names(self):
-        """Tensor names without the scales of FP8 tensors, which belong to their weights."""
-        return [name for name in self._tensors if not name.endswith(SCALE_SUFFIX)]
+        """Tensor names without the scales of FP8 tensors; the three parts of a packed weight are one."""
+        parts = {name + s for name in self._packed() for s in packed_weights.SUFFIXES}
+        plain = [n for n in self._tensors if not n.endswith(SCALE_SUFFIX) and n not in parts]
+        return plain + self._packed()
+
+    def _packed(self):
+        return [n.removesuffix("_packed") for n in self._tensors if n.endswith(".weight_packed")]
+
+    def shape(self, name):
+        if name in self._tensors:
+            return self._tensors[name][2]
+        return tuple(map(int, self.raw(name + "_shape")))
 
     def stored_dtype(self, name):
         return self._tensors[name][1]
 
     def __contains__(self, name):
-        return name in self._tensors
+        return name in self._tensors or name + "_packed" in self._tensors
 
     def raw(self, name):
         """The stored elements (bf16 as uint16, e4m3 as uint8), mapped."""
@@ -113,11 +124,24 @@ class Checkpoint:
         return np.memmap(path, STORED[stored][0], "r", offset=start, shape=shape)
 
     def __getitem__(self, name):
-        """f32 tensor; FP8 is multiplied by its block scales."""
+        """f32 tensor; codes are multiplied by their scales, and kv_b_proj beside them is rounded
+        to int8 as the program does at load."""
+        if name not in self._tensors:
+            return self._unpacked(name)
         values, stored = np.asarray(self.raw(name)), self.stored_dtype(name)
         if stored == "F8_E4M3":
             return dequantise_blocks(values, np.asarray(self.raw(name + SCALE_SUFFIX)))
-        return decode(values, stored)
+        values = decode(values, stored)
+        if name.endswith(".kv_b_proj.weight") and self._packed():
+            return packed_weights.round_key_value(values, self.config)
+        return values
+
+    def _unpacked(self, name):
+        words, scales = (np.asarray(self.raw(name + s)) for s in ("_packed", "_scale"))
+        columns = int(self.raw(name + "_shape")[1])
+        bits = 8 if words.shape[1] == -(-columns // 4) else 4
+        codes = packed_weights.unpack(words, bits, columns)
+        return packed_weights.dequantise(codes, scales, packed_weights.GROUP[bits])
 
 
 def _files(folder):

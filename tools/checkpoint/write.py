@@ -10,11 +10,17 @@ import numpy as np
 from .byte_tokenizer import write_tokenizer
 from .inventory import Recipe, tensors
 from .number_formats import BLOCK, STORED, encode, quantise_blocks
+from .packed_weights import bits_of, layout, pack, quantise
+from .packed_weights import quantization_config as packed_config
 from .random_values import Stream
 from .safetensors_file import SCALE_SUFFIX, CheckpointWriter
 
-STORED_NAMES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "fp8": "BF16"}
-TORCH_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "fp8": "bfloat16"}
+# Of weights that are not quantised.
+STORED_NAMES = {"f32": "F32", "f16": "F16", "bf16": "BF16"} | dict.fromkeys(
+    ("fp8", "int8", "int4"), "BF16"
+)
+TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+PACKED = ("int8", "int4")
 FP8_CONFIG = {
     "quant_method": "fp8",
     "fmt": "e4m3",
@@ -31,9 +37,11 @@ def write_checkpoint(
     os.makedirs(folder, exist_ok=True)
     for stale in glob.glob(os.path.join(glob.escape(folder), "model*.safetensors*")):
         os.remove(stale)
-    config = {**config, "dtype": TORCH_NAMES[dtype]}
+    config = {**config, "dtype": TORCH_NAMES[STORED_NAMES[dtype]]}
     if dtype == "fp8":
         config["quantization_config"] = FP8_CONFIG
+    if dtype in PACKED:
+        config["quantization_config"] = packed_config(dtype)
     _dump(os.path.join(folder, "config.json"), config)
     generation = {key: config[key] for key in ("eos_token_id", "pad_token_id") if key in config}
     _dump(os.path.join(folder, "generation_config.json"), generation)
@@ -53,9 +61,16 @@ def _stored(tensor, dtype):
     return "F8_E4M3" if dtype == "fp8" and tensor.quantised else STORED_NAMES[dtype]
 
 
+def _packed_bits(tensor, dtype):
+    return bits_of(tensor.name, tensor.quantised, dtype) if dtype in PACKED else None
+
+
 def _layout(plan, dtype):
     result = []
     for tensor in plan:
+        if bits := _packed_bits(tensor, dtype):
+            result += layout(tensor.name, tensor.shape, bits)
+            continue
         stored = _stored(tensor, dtype)
         result.append((tensor.name, tensor.shape, stored))
         if stored == "F8_E4M3":
@@ -65,7 +80,7 @@ def _layout(plan, dtype):
 
 
 def _write_tensor(writer, tensor, dtype, seed, direction):
-    stored = _stored(tensor, dtype)
+    stored, bits = _stored(tensor, dtype), _packed_bits(tensor, dtype)
     stream = Stream(seed, tensor.name)
     rows = tensor.shape[0]
     columns = tensor.shape[1] if len(tensor.shape) == 2 else 1
@@ -73,7 +88,11 @@ def _write_tensor(writer, tensor, dtype, seed, direction):
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
         values = _values(tensor, stream, begin, end, columns, direction)
-        if stored == "F8_E4M3":
+        if bits:
+            codes, scales = quantise(values, bits)
+            for suffix, part in (("_packed", pack(codes, bits)), ("_scale", scales)):
+                writer.write(tensor.name + suffix, part, begin * part.shape[1] * 4)
+        elif stored == "F8_E4M3":
             values *= _block_gains(tensor.name, seed, begin, values.shape)
             codes, scales = quantise_blocks(values)
             writer.write(tensor.name, codes, begin * columns)
@@ -82,6 +101,8 @@ def _write_tensor(writer, tensor, dtype, seed, direction):
         else:
             offset = begin * columns * STORED[stored][1]
             writer.write(tensor.name, encode(values, stored), offset)
+    if bits:
+        writer.write(tensor.name + "_shape", np.array(tensor.shape, np.int64))
 
 
 def _values(tensor, stream, begin, end, columns, direction):

@@ -102,21 +102,6 @@ void read_eos(const JsonObject& json, ModelConfig& config) {
                     ids.size(), config.vocab_size));
 }
 
-void read_quantization(const JsonObject& json, ModelConfig& config) {
-  config.weights_dtype =
-      json.optional_string("dtype").value_or(json.optional_string("torch_dtype").value_or(""));
-  if (json.has("compression_config"))
-    json.reject("compression_config", "no such key (only FP8 e4m3 in blocks of 128x128 can be read)");
-  const auto quantization = json.optional_object("quantization_config");
-  if (!quantization) return;
-  if (quantization->required_string("quant_method") != "fp8")
-    quantization->reject("quant_method", "\"fp8\" (e4m3 in blocks of 128x128)");
-  require_string(*quantization, "fmt", "e4m3");
-  if (quantization->required_int_list("weight_block_size") != std::vector<int64_t>{128, 128})
-    quantization->reject("weight_block_size", "[128, 128]");
-  config.weights_dtype = "fp8";
-}
-
 }  // namespace
 
 ModelConfig read_dsa_config(const JsonObject& json, const DsaDefaults& defaults) {

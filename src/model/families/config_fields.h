@@ -26,6 +26,9 @@ void read_rope(const JsonObject& json, ModelConfig& config);
 /// them.
 void read_moe(const JsonObject& json, const DsaDefaults& defaults, ModelConfig& config);
 
+/// dtype and quantization_config: weights_dtype and packed_schemes.
+void read_quantization(const JsonObject& json, ModelConfig& config);
+
 /// index_fixed_pattern, the indexer's sizes and the share plan.
 void read_selection(const JsonObject& json, const DsaDefaults& defaults, ModelConfig& config);
 
