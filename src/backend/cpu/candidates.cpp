@@ -25,27 +25,55 @@ HWY_INLINE Mask first_lanes(int64_t n) {
 }
 
 // What may still matter: neither below nor equal to the threshold; true for NaN.
-HWY_INLINE Mask enters(Floats scores, float threshold) {
-  return hn::Not(hn::Le(scores, broadcast(threshold)));
+HWY_INLINE Mask enters(Floats scores, Floats threshold) { return hn::Not(hn::Le(scores, threshold)); }
+
+/// Where candidates are appended; kept in registers while a chunk is taken.
+struct Tail {
+  float* scores;
+  int32_t* positions;
+  int64_t count;
+
+  explicit Tail(const Candidates& c) : scores(c.scores), positions(c.positions), count(c.count) {}
+  // The masked lanes; all kLanes behind the last candidate may be overwritten.
+  HWY_INLINE void append(Floats s, Ints p, Mask mask) {
+    const IntTag di;
+    store(hn::Compress(s, mask), scores + count);
+    hn::StoreU(hn::Compress(p, hn::RebindMask(di, mask)), di, positions + count);
+    count += static_cast<int64_t>(hn::CountTrue(FloatTag(), mask));
+  }
+};
+
+constexpr int64_t kVectors = kChunkKeys / static_cast<int64_t>(kLanes);  // of a chunk's scores
+
+// All scores of a chunk of neighbouring positions, the first at `position`.
+HWY_INLINE void take_all(const float* scores, int64_t position, Candidates& c) {
+  const FloatTag d;
+  const Floats threshold = broadcast(c.threshold);
+  Floats passing = hn::Zero(d);  // of any vector
+  for (int64_t v = 0; v < kVectors; ++v) {
+    const Floats s = load(scores + v * static_cast<int64_t>(kLanes));
+    passing = hn::Or(passing, hn::VecFromMask(d, enters(s, threshold)));
+  }
+  if (hn::AllFalse(d, hn::MaskFromVec(passing))) return;
+  Tail tail(c);
+  for (int64_t v = 0; v < kVectors; ++v) {
+    const int64_t first = v * static_cast<int64_t>(kLanes);
+    const Floats s = load(scores + first);
+    tail.append(s, hn::Iota(IntTag(), static_cast<int32_t>(position + first)), enters(s, threshold));
+  }
+  c.count = tail.count;
 }
 
-// Appends the masked lanes; all kLanes behind the last candidate may be overwritten.
-HWY_INLINE void append(Floats scores, Ints positions, Mask mask, Candidates& c) {
-  const IntTag di;
-  store(hn::Compress(scores, mask), c.scores + c.count);
-  hn::StoreU(hn::Compress(positions, hn::RebindMask(di, mask)), di, c.positions + c.count);
-  c.count += static_cast<int64_t>(hn::CountTrue(FloatTag(), mask));
-}
-
-// Takes the first n of 16 scores; the first is at `position`.
-HWY_INLINE void take(const float* scores, int64_t position, int64_t n, Candidates& c) {
-  const IntTag di;
+// The first n of a group's scores.
+HWY_INLINE void take_some(const float* scores, int64_t position, int64_t n, Candidates& c) {
+  const Floats threshold = broadcast(c.threshold);
+  Tail tail(c);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(kLanes)) {
     const Floats s = load(scores + i);
-    const Mask mask = hn::And(enters(s, c.threshold), first_lanes(n - i));
-    if (hn::AllFalse(FloatTag(), mask)) continue;
-    append(s, hn::Iota(di, static_cast<int32_t>(position + i)), mask, c);
+    tail.append(s, hn::Iota(IntTag(), static_cast<int32_t>(position + i)),
+                hn::And(enters(s, threshold), first_lanes(n - i)));
   }
+  c.count = tail.count;
 }
 
 // Forgets the candidates from `first` on that Fix(t) holds anyway.
@@ -149,7 +177,8 @@ HWY_INLINE void keep_best(Candidates& c) {
         hn::CountTrue(d, hn::And(hn::Gt(load(c.scores + i), threshold), first_lanes(c.count - i))));
   int64_t equals = c.topk - above;
   const int64_t count = c.count;
-  c.count = 0;
+  Tail kept(c);
+  kept.count = 0;
   for (int64_t i = 0; i < count; i += static_cast<int64_t>(kLanes)) {
     const Floats scores = load(c.scores + i);
     const Mask valid = first_lanes(count - i);
@@ -167,8 +196,9 @@ HWY_INLINE void keep_best(Candidates& c) {
       equals = 0;
       keep = hn::Or(keep, hn::Ne(load(lanes), hn::Zero(d)));
     }
-    append(scores, hn::LoadU(di, c.positions + i), keep, c);
+    kept.append(scores, hn::LoadU(di, c.positions + i), keep);
   }
+  c.count = kept.count;
 }
 
 HWY_NOINLINE void cut(Candidates& c) {
@@ -182,14 +212,31 @@ HWY_NOINLINE void cut(Candidates& c) {
   keep_best(c);
 }
 
+// Part r of the next chunk: a few lines for every row, so that they come while rows are dealt with.
+HWY_INLINE void prefetch_part(const TakeArgs& a, int64_t r) {
+  if (!a.next) return;
+  const auto lines = static_cast<int64_t>(a.group_bytes / 64);
+  for (int64_t line = lines * r / a.num_rows; line < lines * (r + 1) / a.num_rows; ++line)
+    for (const std::byte* group : a.next->group) __builtin_prefetch(group + line * 64);
+}
+
 void take_chunk(const TakeArgs& a) {
   const KeyChunk& chunk = *a.chunk;
+  bool whole = true;  // 64 neighbours
+  for (int64_t g = 0; g < kChunkGroups; ++g)
+    whole &= chunk.size[g] == kKeyGroup && chunk.position[g] == chunk.position[0] + g * kKeyGroup;
   for (int64_t r = 0; r < a.num_rows; ++r) {
+    prefetch_part(a, r);
     Candidates& c = a.candidates[r];
+    const float* scores = a.scores + r * kChunkKeys;
     const int64_t t = a.first_t + r, before = c.count;
-    for (int64_t g = 0; g < kChunkGroups; ++g)
-      take(a.scores + r * kChunkKeys + g * kKeyGroup, chunk.position[g],
-           HWY_MIN(chunk.size[g], t + 1 - chunk.position[g]), c);
+    if (whole && chunk.position[0] + kChunkKeys <= t + 1) {
+      take_all(scores, chunk.position[0], c);
+    } else {
+      for (int64_t g = 0; g < kChunkGroups; ++g)
+        take_some(scores + g * kKeyGroup, chunk.position[g],
+                  HWY_MIN(chunk.size[g], t + 1 - chunk.position[g]), c);
+    }
     if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);
     if (c.full()) cut(c);
   }
@@ -197,12 +244,15 @@ void take_chunk(const TakeArgs& a) {
 
 void merge(Candidates& into, const Candidates& later) {
   const IntTag di;
+  const Floats threshold = broadcast(into.threshold);
+  Tail tail(into);
   into.has_nan |= later.has_nan;
   for (int64_t i = 0; i < later.count; i += static_cast<int64_t>(kLanes)) {
     const Floats scores = load(later.scores + i);
-    const Mask mask = hn::And(enters(scores, into.threshold), first_lanes(later.count - i));
-    append(scores, hn::LoadU(di, later.positions + i), mask, into);
+    const Mask mask = hn::And(enters(scores, threshold), first_lanes(later.count - i));
+    tail.append(scores, hn::LoadU(di, later.positions + i), mask);
   }
+  into.count = tail.count;
   cut(into);
 }
 

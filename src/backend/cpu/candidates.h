@@ -14,8 +14,9 @@ namespace indexshare {
 struct Candidates {
   static constexpr int64_t kSlack = kChunkKeys + 32;  // a chunk is taken without asking; vectors reach beyond
 
-  // The larger, the rarer are cuts, and the longer a threshold stays behind what is known already.
-  static int64_t capacity_for(int64_t topk) { return 4 * topk + 512 + kSlack; }
+  // More would make cuts rarer, but thresholds lag behind, and the buffers of a row block leave the second
+  // cache.
+  static int64_t capacity_for(int64_t topk) { return 2 * topk + 1024 + kSlack; }
 
   float* scores;       // [capacity]
   int32_t* positions;  // [capacity], ascending
@@ -41,6 +42,8 @@ struct TakeArgs {
   int64_t num_rows, first_t;     // positions of the rows: first_t, first_t + 1, ...
   const FixedPattern* left_out;  // positions Fix(t) does not compete (FILL); nullptr = all do
   Candidates* candidates;        // [num_rows]
+  const KeyChunk* next;          // fetched meanwhile; nullptr = nothing
+  size_t group_bytes;
 };
 
 struct CandidateKernels {

@@ -23,12 +23,13 @@ enum class QueryForm {
 
 /// Queries of a row block, laid out; head h of row r is number r * num_heads + h.
 struct PackedQueries {
-  static constexpr int64_t kSlack = 32;  // queries that a tile may read beyond the last one
+  // Queries, weights and rows of scores that tiles touch beyond the last ones.
+  static constexpr int64_t kSlack = 16;
 
   int64_t num_rows, num_heads;
   int64_t dim;         // elements of a query, zeros padding codes and bf16 as those of keys
   std::byte* queries;  // [num_rows * num_heads + kSlack][dim]
-  float* weights;      // [num_rows * num_heads] head weights, times the query's scale for int8 keys
+  float* weights;      // [num_rows * num_heads + kSlack] head weights, times the query's scale for int8 keys
   int32_t* sums;       // [num_rows * num_heads] of a query's codes, where form == codes
 };
 
@@ -36,7 +37,7 @@ struct ScoreArgs {
   PackedQueries queries;
   IndexKeyLayout layout;
   float* wide_keys;  // [2][dim][16] working memory of the f32 kernel
-  float* scores;     // [num_rows][kChunkKeys] out
+  float* scores;     // [num_rows + kSlack][kChunkKeys] out
 };
 
 using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys);

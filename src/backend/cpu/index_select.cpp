@@ -204,10 +204,10 @@ ShareMemory Selection::share_memory(Carver& carver) const {
   for (Candidates*& set : m.sets) set = carver.array<Candidates>(largest_block_);
   const auto query_bytes = static_cast<int64_t>(query_element_bytes(kernels_.form)) * dim;
   m.queries = carver.array<std::byte>((queries + PackedQueries::kSlack) * query_bytes);
-  m.weights = carver.array<float>(queries);
+  m.weights = carver.array<float>(queries + PackedQueries::kSlack);
   m.sums = carver.array<int32_t>(queries);
   m.wide_keys = carver.array<float>(2 * kKeyGroup * args_.head_dim);
-  m.scores = carver.array<float>(largest_block_ * kChunkKeys);
+  m.scores = carver.array<float>((largest_block_ + PackedQueries::kSlack) * kChunkKeys);
   int32_t* order[2] = {carver.array<int32_t>(capacity_), carver.array<int32_t>(capacity_)};
   for (Candidates* set : m.sets)
     for (int64_t r = 0; r < largest_block_; ++r) {
@@ -272,14 +272,12 @@ void Selection::scan_chunks(const RowBlock& block, int64_t begin, int64_t end, c
   KeyChunk next = find_chunk(block, begin);
   for (int64_t index = begin; index < end; ++index) {
     const KeyChunk chunk = next;
-    if (index + 1 < end) {
-      next = find_chunk(block, index + 1);
-      for (const std::byte* group : next.group)
-        for (size_t byte = 0; byte < layout_.group_bytes; byte += 64) __builtin_prefetch(group + byte);
-    }
+    const bool more = index + 1 < end;
+    if (more) next = find_chunk(block, index + 1);
     kernels_.score(scoring, chunk);
-    kernels_.candidates.take(
-        {memory.scores, &chunk, block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows});
+    kernels_.candidates.take({memory.scores, &chunk, block.num_rows, block.first_t,
+                              fill ? &args_.pattern : nullptr, rows, more ? &next : nullptr,
+                              layout_.group_bytes});
   }
   for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.cut(rows[r]);
 }
