@@ -4,9 +4,11 @@
 //   integers   sum = fma(float(256 high + low), x_scale * w_scale, sum)    (linear_integer.cpp's bits)
 //   f8         sum = fma(high + low, w_scale, sum)
 //   bf16       sum = sum + (high + low)
-// The vector work of a group is issued behind the tile products of the next one, so that both units are busy.
-// Blocking: A for all rows of the share and up to kHeldTiles tiles stays in the second cache while panels
-// pass, a panel's chunk of 8 steps (16 KiB) in the first while kBlockTiles tiles of A pass.
+// Groups go through a pipeline, so that both units are busy: while the tile products of one run, its
+// predecessor moves from C to memory, each tile just before it is needed again (otherwise products wait for
+// the store), and vectors finish the one before that. Blocking: A for all rows of the share and up to
+// kHeldTiles tiles stays in the second cache while panels pass, a panel's chunk of 8 steps (16 KiB) in the
+// first while kBlockTiles tiles of A pass.
 #include <cstring>
 
 #include "backend/cpu/linear_kernels.h"
@@ -16,7 +18,8 @@
 
 #ifdef INDEXSHARE_HAS_TILES
 
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false alarms of g++ 12's intrinsics (GCC bug 105593)
+#pragma GCC diagnostic ignored \
+    "-Wmaybe-uninitialized"  // false alarms of g++ 12's intrinsics (GCC bug 105593)
 
 namespace indexshare::amx {
 
@@ -41,94 +44,130 @@ struct alignas(64) Scratch {
 };
 static_assert(sizeof(Scratch) <= kShareScratchBytes);
 
-// What the vectors have to do about a group once its tile products are done.
+// What the vectors have to do about a group once its tile products are done. Sums start at zero or in y and
+// end in y, where a panel has all its columns.
 struct Pending {
-  const Dots* dots = nullptr;
-  float* sums;           // [num_rows, 32]
-  int64_t num_rows;      // <= 32
-  const float* x_scale;  // of the first 16 rows; `scale_stride` further of the others
-  int64_t scale_stride;
-  const float* w_scale;  // [32]
+  const float* from;  // [num_rows, 32] sums so far
+  float* to;          // [num_rows, 32] sums with this group
+  int64_t from_stride, to_stride;
+  int64_t num_rows = 0;   // <= 32
+  const float* x_scales;  // of the rows of the first tile of A
+  int64_t scale_stride;   // to those of the second
+  const float* w_scales;  // [32]
 };
 
 template <WeightElement E, int kParts>
-inline void add_row(const float (&high)[kPanelWidth], const float (&low)[kPanelWidth], float x_scale,
-                    __m512 w0, __m512 w1, float* sums) {
-  for (int half = 0; half < 2; ++half) {
-    const float* h = high + half * 16;
-    const float* l = low + half * 16;
-    const __m512 w = half ? w1 : w0;
-    const __m512 sum = _mm512_load_ps(sums + half * 16);
-    __m512 result;
-    if constexpr (is_integer(E)) {
-      __m512i dot = _mm512_load_si512(h);
-      if constexpr (kParts == 2) dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 8), _mm512_load_si512(l));
-      result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(_mm512_set1_ps(x_scale), w), sum);
+inline void add_vector(const float* high, const float* low, float x_scale, const float* w_scale,
+                       const float* from, float* to) {
+  const __m512 sum = _mm512_loadu_ps(from);
+  __m512 result;
+  if constexpr (is_integer(E)) {
+    __m512i dot = _mm512_load_si512(high);
+    if constexpr (kParts == 2) dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 8), _mm512_load_si512(low));
+    const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale), _mm512_loadu_ps(w_scale));
+    result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum);
+  } else {
+    __m512 dot = _mm512_load_ps(high);
+    if constexpr (kParts == 2) dot = _mm512_add_ps(dot, _mm512_load_ps(low));
+    if constexpr (E == WeightElement::bf16) {
+      result = _mm512_add_ps(sum, dot);
     } else {
-      __m512 dot = _mm512_load_ps(h);
-      if constexpr (kParts == 2) dot = _mm512_add_ps(dot, _mm512_load_ps(l));
-      result = E == WeightElement::bf16 ? _mm512_add_ps(sum, dot) : _mm512_fmadd_ps(dot, w, sum);
+      result = _mm512_fmadd_ps(dot, _mm512_loadu_ps(w_scale), sum);
     }
-    _mm512_store_ps(sums + half * 16, result);
   }
+  _mm512_storeu_ps(to, result);
 }
 
 template <WeightElement E, int kParts>
-inline void finish(const Pending& p) {
-  if (!p.dots) return;
-  __m512 w0 = _mm512_setzero_ps(), w1 = w0;
-  if constexpr (E != WeightElement::bf16)
-    w0 = _mm512_loadu_ps(p.w_scale), w1 = _mm512_loadu_ps(p.w_scale + 16);
-  for (int64_t r = 0; r < p.num_rows; ++r) {
-    const int64_t tile = r / kTileRows, row = r % kTileRows;
-    const float x_scale = is_integer(E) ? p.x_scale[tile * p.scale_stride + row] : 1.0f;
-    add_row<E, kParts>(p.dots->values[tile][row], p.dots->values[1][row], x_scale, w0, w1,
-                       p.sums + r * kPanelWidth);
-  }
-}
+class Finish {
+ public:
+  static constexpr int64_t kRowsOfPair = kParts == 2 ? kTileRows : 2 * kTileRows;
 
-#define INDEXSHARE_TILE_PRODUCTS(first, second, a) \
-  if constexpr (!is_integer(E)) {                  \
-    _tile_dpbf16ps(first, a, 6);                   \
-    _tile_dpbf16ps(second, a, 7);                  \
-  } else if constexpr (kParts == 2 && a == 5) {    \
-    _tile_dpbusd(first, a, 6);                     \
-    _tile_dpbusd(second, a, 7);                    \
-  } else {                                         \
-    _tile_dpbssd(first, a, 6);                     \
-    _tile_dpbssd(second, a, 7);                    \
+  Finish(const Pending& pending, const Dots& dots)
+      : pending_(pending), dots_(dots), from_(pending.from), to_(pending.to) {}
+
+  [[gnu::always_inline]] void next_row() {
+    const int64_t tile = row_ / kTileRows, r = row_ % kTileRows;
+    const float x_scale = is_integer(E) ? pending_.x_scales[tile * pending_.scale_stride + r] : 1.0f;
+    add_vector<E, kParts>(dots_.values[tile][r], dots_.values[1][r], x_scale, pending_.w_scales, from_, to_);
+    add_vector<E, kParts>(dots_.values[tile][r] + 16, dots_.values[1][r] + 16, x_scale,
+                          pending_.w_scales + 16, from_ + 16, to_ + 16);
+    from_ += pending_.from_stride;
+    to_ += pending_.to_stride;
+    ++row_;
   }
 
-// @param a  first step of the first tile of A, the second tile `a_stride` bytes further
-template <WeightElement E, int kParts, bool kBoth>
-inline void multiply_group(const std::byte* a, int64_t a_stride, const std::byte* b, int64_t num_steps,
-                           Dots& dots) {
-  _tile_zero(0);
-  _tile_zero(1);
-  if constexpr (kBoth) {
+  // A piece for each tile product of the next group: in larger portions vector work would hold products up
+  // instead of filling the time that they take.
+  [[gnu::always_inline]] void operator()() {
+    for (int64_t r = 0; r < kRowsOfPair / (4 * steps_per_group(E)); ++r) next_row();
+  }
+
+  void all() {
+    while (row_ < pending_.num_rows) next_row();
+  }
+
+ private:
+  const Pending& pending_;
+  const Dots& dots_;
+  const float* from_;
+  float* to_;
+  int64_t row_ = 0;
+};
+
+struct NoPieces {
+  void operator()() {}
+};
+
+#define INDEXSHARE_TILE_PRODUCT(c, a, b)        \
+  if constexpr (!is_integer(E)) {               \
+    _tile_dpbf16ps(c, a, b);                    \
+  } else if constexpr (kParts == 2 && a == 5) { \
+    _tile_dpbusd(c, a, b);                      \
+  } else {                                      \
+    _tile_dpbssd(c, a, b);                      \
+  }
+
+// Tiles of one step: C 0..3, A 4 and 5, B 6 and 7. Before the first step of a group, C moves to `dots`.
+template <WeightElement E, int kParts, bool kBoth, bool kFirst, class Pieces>
+[[gnu::always_inline]] inline void multiply_step(const std::byte* a, int64_t a_stride, const std::byte* b,
+                                                 Dots& dots, Pieces& finish_piece) {
+  constexpr int64_t kStride = kPanelWidth * 4;
+  _tile_loadd(4, a, 64);
+  _tile_loadd(6, b, 64);
+  if constexpr (kFirst) {
+    _tile_stored(0, dots.values[0][0], kStride);
+    _tile_zero(0);
+  }
+  INDEXSHARE_TILE_PRODUCT(0, 4, 6)
+  finish_piece();
+  if constexpr (kBoth) _tile_loadd(5, a + a_stride, 64);
+  if constexpr (kFirst) {
+    _tile_stored(2, dots.values[1][0], kStride);
     _tile_zero(2);
+  }
+  if constexpr (kBoth) {
+    INDEXSHARE_TILE_PRODUCT(2, 5, 6)
+  }
+  finish_piece();
+  _tile_loadd(7, b + kTileBytes, 64);
+  if constexpr (kFirst) {
+    _tile_stored(1, dots.values[0][0] + 16, kStride);
+    _tile_zero(1);
+  }
+  INDEXSHARE_TILE_PRODUCT(1, 4, 7)
+  finish_piece();
+  if constexpr (kFirst) {
+    _tile_stored(3, dots.values[1][0] + 16, kStride);
     _tile_zero(3);
   }
-  for (int64_t s = 0; s < num_steps; ++s) {
-    _tile_loadd(4, a + s * kTileBytes, 64);
-    _tile_loadd(6, b + s * kWideStep, 64);
-    _tile_loadd(7, b + s * kWideStep + kTileBytes, 64);
-    INDEXSHARE_TILE_PRODUCTS(0, 1, 4)
-    if constexpr (kBoth) {
-      _tile_loadd(5, a + a_stride + s * kTileBytes, 64);
-      INDEXSHARE_TILE_PRODUCTS(2, 3, 5)
-    }
-  }
-  constexpr int64_t kStride = kPanelWidth * 4;
-  _tile_stored(0, dots.values[0][0], kStride);
-  _tile_stored(1, dots.values[0][0] + 16, kStride);
   if constexpr (kBoth) {
-    _tile_stored(2, dots.values[1][0], kStride);
-    _tile_stored(3, dots.values[1][0] + 16, kStride);
+    INDEXSHARE_TILE_PRODUCT(3, 5, 7)
   }
+  finish_piece();
 }
 
-#undef INDEXSHARE_TILE_PRODUCTS
+#undef INDEXSHARE_TILE_PRODUCT
 
 struct alignas(64) F8Table {
   uint8_t low[128], high[128];  // bytes of the bf16 that a code without sign stands for
@@ -187,6 +226,8 @@ inline void widen_int4_step(const std::byte* from, std::byte* to) {
 template <WeightElement E>
 constexpr bool kWiden = E == WeightElement::f8_e4m3 || E == WeightElement::int4;
 
+alignas(64) constexpr float kZeros[kPanelWidth] = {};
+
 template <WeightElement E, int kParts>
 class Run {
  public:
@@ -210,25 +251,47 @@ class Run {
       const int64_t end = smaller(step + depth, num_steps_);
       for (int64_t panel = share_.panel_begin; panel < share_.panel_end; ++panel)
         multiply_panel(panel, step, end);
+      drain();  // y is read again
     }
   }
 
  private:
-  static constexpr int64_t kRowsOfPair = kParts == 2 ? kTileRows : 2 * kTileRows;
+  static constexpr int64_t kRowsOfPair = Finish<E, kParts>::kRowsOfPair;
   static constexpr int64_t kBlockRows = kBlockTiles / 2 * kRowsOfPair;
+
+  // Neighbouring steps of some rows of a panel.
+  struct Chunk {
+    int64_t row, num_rows;  // <= kBlockRows
+    int64_t step_begin, step_end;
+    int64_t last_step;  // where the sums go to y
+    bool first;         // where they come from there
+    float* y;           // at the first row; nullptr where the panel is wider than y
+  };
 
   // Steps [step_begin, step_end) of all rows.
   void multiply_panel(int64_t panel, int64_t step_begin, int64_t step_end) {
     const std::byte* weights = weight_.panels() + static_cast<size_t>(panel) * weight_.panel_bytes();
+    const bool partial = columns_of(panel) < kPanelWidth;
     for (int64_t row = 0; row < share_.num_rows; row += kBlockRows) {
       const int64_t num_rows = smaller(kBlockRows, share_.num_rows - row);
-      read_sums(panel, row, num_rows, step_begin == 0);
-      for (int64_t step = step_begin; step < step_end; step += kChunkSteps) {
-        const int64_t end = smaller(step + kChunkSteps, step_end);
-        multiply_chunk(weights, wide_chunk(weights, row, step_begin, step, end), row, num_rows, step, end);
+      float* y = product_.y + (share_.row_begin + row) * product_.y_stride + panel * kPanelWidth;
+      if (partial) {
+        drain();
+        read_sums(y, num_rows, panel, step_begin > 0);
       }
-      finish_pending({});
-      write_sums(panel, row, num_rows);
+      for (int64_t step = step_begin; step < step_end; step += kChunkSteps) {
+        const Chunk chunk{row,
+                          num_rows,
+                          step,
+                          smaller(step + kChunkSteps, step_end),
+                          step_end,
+                          step == step_begin,
+                          partial ? nullptr : y};
+        multiply_chunk(weights, wide_chunk(weights, chunk, step_begin), chunk);
+      }
+      if (!partial) continue;
+      drain();
+      write_sums(y, num_rows, panel);
     }
   }
 
@@ -237,12 +300,12 @@ class Run {
   }
 
   // The chunk's steps ready for tiles, where they are widened; once for all rows.
-  const std::byte* wide_chunk(const std::byte* weights, int64_t row, int64_t step_begin, int64_t begin,
-                              int64_t end) {
+  const std::byte* wide_chunk(const std::byte* weights, const Chunk& chunk, int64_t step_begin) {
     if constexpr (!kWiden<E>) return nullptr;
     const bool one_block = share_.num_rows <= kBlockRows;
+    const int64_t begin = chunk.step_begin, end = chunk.step_end;
     std::byte* wide = scratch_.widened + (one_block ? 0 : (begin - step_begin) * kWideStep);
-    if (row > 0) return wide;
+    if (chunk.row > 0) return wide;
     for (int64_t step = begin; step < end; ++step) {
       const std::byte* from =
           group_of(weights, step) + group_header_bytes(E) + step % steps_per_group(E) * step_bytes(E);
@@ -253,53 +316,105 @@ class Run {
     return wide;
   }
 
-  void multiply_chunk(const std::byte* weights, const std::byte* wide, int64_t row, int64_t num_rows,
-                      int64_t begin, int64_t end) {
-    for (int64_t r = 0; r < num_rows; r += kRowsOfPair) {
-      const int64_t block = (row + r) / kTileRows, rows = smaller(kRowsOfPair, num_rows - r);
-      for (int64_t step = begin; step < end; step += steps_per_group(E)) {
+  void multiply_chunk(const std::byte* weights, const std::byte* wide, const Chunk& chunk) {
+    for (int64_t r = 0; r < chunk.num_rows; r += kRowsOfPair) {
+      const int64_t block = (chunk.row + r) / kTileRows, rows = smaller(kRowsOfPair, chunk.num_rows - r);
+      const float* x_scales = x_scales_ + block * layout_.block_scales();
+      const std::byte* a = a_ + block * kParts * a_stride_;
+      for (int64_t step = chunk.step_begin; step < chunk.step_end; step += steps_per_group(E)) {
         const std::byte* group = group_of(weights, step);
-        const std::byte* b = kWiden<E> ? wide + (step - begin) * kWideStep : group + group_header_bytes(E);
-        const std::byte* a = a_ + block * kParts * a_stride_ + step * kTileBytes;
-        const int64_t steps = smaller(steps_per_group(E), end - step);
-        Dots& dots = scratch_.dots[current_];
+        const std::byte* b =
+            kWiden<E> ? wide + (step - chunk.step_begin) * kWideStep : group + group_header_bytes(E);
+        Pending next{scratch_.sums[r],
+                     scratch_.sums[r],
+                     kPanelWidth,
+                     kPanelWidth,
+                     rows,
+                     x_scales + step / steps_per_group(E) * kTileRows,
+                     layout_.block_scales(),
+                     reinterpret_cast<const float*>(group)};
+        if (chunk.y) place_ends(chunk, r, step, next);
+        const int64_t steps = smaller(steps_per_group(E), chunk.step_end - step);
         if (kParts == 2 || rows > kTileRows) {
-          multiply_group<E, kParts, true>(a, a_stride_, b, steps, dots);
+          multiply_group<true>(a + step * kTileBytes, b, steps, next);
         } else {
-          multiply_group<E, kParts, false>(a, a_stride_, b, steps, dots);
+          multiply_group<false>(a + step * kTileBytes, b, steps, next);
         }
-        current_ ^= 1;
-        finish_pending({&dots, scratch_.sums[r], rows,
-                        x_scales_ + block * layout_.block_scales() + step / steps_per_group(E) * kTileRows,
-                        layout_.block_scales(), reinterpret_cast<const float*>(group)});
       }
     }
   }
 
-  void finish_pending(const Pending& next) {
-    finish<E, kParts>(pending_);
-    pending_ = next;
+  // Where the sums of the first and of the last group come from and go to.
+  void place_ends(const Chunk& chunk, int64_t r, int64_t step, Pending& group) const {
+    float* y = chunk.y + r * product_.y_stride;
+    if (step == 0) {
+      group.from = kZeros;
+      group.from_stride = 0;
+    } else if (chunk.first && step == chunk.step_begin) {
+      group.from = y;
+      group.from_stride = product_.y_stride;
+    }
+    if (step + steps_per_group(E) >= chunk.last_step) {
+      group.to = y;
+      group.to_stride = product_.y_stride;
+    }
+  }
+
+  // One group enters the pipeline, the one before the last leaves it.
+  template <bool kBoth>
+  void multiply_group(const std::byte* a, const std::byte* b, int64_t num_steps, const Pending& next) {
+    Dots& to = scratch_.dots[current_];
+    const Pending finishing = stored_;
+    const Dots& from = scratch_.dots[current_ ^ 1];
+    if (kBoth && num_steps == steps_per_group(E) && finishing.num_rows == kRowsOfPair) {
+      Finish<E, kParts> pieces(finishing, from);
+      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, pieces);
+      for (int64_t s = 1; s < steps_per_group(E); ++s)
+        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to, pieces);
+    } else {
+      NoPieces pieces;
+      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, pieces);
+      for (int64_t s = 1; s < num_steps; ++s)
+        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to, pieces);
+      Finish<E, kParts>(finishing, from).all();
+    }
+    stored_ = in_tiles_;
+    in_tiles_ = next;
+    current_ ^= 1;
+  }
+
+  void drain() {
+    Finish<E, kParts>(stored_, scratch_.dots[current_ ^ 1]).all();
+    Dots& dots = scratch_.dots[current_];
+    constexpr int64_t kStride = kPanelWidth * 4;
+    _tile_stored(0, dots.values[0][0], kStride);
+    _tile_stored(1, dots.values[0][0] + 16, kStride);
+    _tile_stored(2, dots.values[1][0], kStride);
+    _tile_stored(3, dots.values[1][0] + 16, kStride);
+    Finish<E, kParts>(in_tiles_, dots).all();
+    stored_ = in_tiles_ = {};
   }
 
   int64_t columns_of(int64_t panel) const {
     return smaller(kPanelWidth, weight_.out_dim() - panel * kPanelWidth);
   }
-  float* y_of(int64_t panel, int64_t row) const {
-    return product_.y + (share_.row_begin + row) * product_.y_stride + panel * kPanelWidth;
+
+  // Sums of a panel that y has no room for, before and after its groups.
+  void read_sums(const float* y, int64_t num_rows, int64_t panel, bool from_y) {
+    for (int64_t r = 0; r < num_rows; ++r)
+      copy_row(from_y ? y + r * product_.y_stride : kZeros, columns_of(panel), scratch_.sums[r]);
+  }
+  void write_sums(float* y, int64_t num_rows, int64_t panel) {
+    for (int64_t r = 0; r < num_rows; ++r)
+      copy_row(scratch_.sums[r], columns_of(panel), y + r * product_.y_stride);
   }
 
-  void read_sums(int64_t panel, int64_t row, int64_t num_rows, bool first) {
-    if (first) {
-      std::memset(scratch_.sums, 0, static_cast<size_t>(num_rows) * sizeof scratch_.sums[0]);
-      return;
-    }
-    const size_t bytes = static_cast<size_t>(columns_of(panel)) * sizeof(float);
-    for (int64_t r = 0; r < num_rows; ++r) std::memcpy(scratch_.sums[r], y_of(panel, row + r), bytes);
-  }
-
-  void write_sums(int64_t panel, int64_t row, int64_t num_rows) {
-    const size_t bytes = static_cast<size_t>(columns_of(panel)) * sizeof(float);
-    for (int64_t r = 0; r < num_rows; ++r) std::memcpy(y_of(panel, row + r), scratch_.sums[r], bytes);
+  static void copy_row(const float* from, int64_t columns, float* to) {
+    const auto mask = static_cast<uint32_t>((uint64_t{1} << columns) - 1);
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask),
+                          _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from));
+    _mm512_mask_storeu_ps(to + 16, static_cast<__mmask16>(mask >> 16),
+                          _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), from + 16));
   }
 
   const ProductShare& share_;
@@ -310,8 +425,8 @@ class Run {
   const int64_t num_steps_, a_stride_, num_tiles_;
   const std::byte* a_;
   const float* x_scales_;
-  Pending pending_;
-  int current_ = 0;
+  Pending in_tiles_, stored_;  // the last group, and the one before it
+  int current_ = 0;            // scratch_.dots to store the next into
 };
 
 template <WeightElement E>
