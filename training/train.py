@@ -60,12 +60,12 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
     start = rows_of(512, lists=0.45, copies=0.08, bigrams=0.04, max_hops=1)
     longer = rows_of(1024, lists=0.3, copies=0.03, bigrams=0.02, max_facts=12)
     plain = rows_of(2048, lists=0.35, copies=0.01, max_facts=20, lesson_rows=128, max_hops=3)
-    short = replace(plain, lists=0.4, clozes=0.45)
+    short = replace(plain, lists=0.5, entries=0.12, chains=0.06, clozes=0.45)
     middle = rows_of(8192, lists=0.1, clozes=0.4, max_facts=48, lesson_rows=128, max_hops=3)
     far = rows_of(16384, clozes=0.4, max_facts=96, lesson_rows=256, max_hops=3)
     long = rows_of(65536, clozes=0.4, max_facts=160, lesson_rows=512)
     sparse = [(short, shared), (short, every), (short, None)]
-    mixed = [(long, None), (short, shared), (short, every), (middle, shared)]
+    mixed = [(short, shared), (long, None), (short, shared), (short, every), (middle, shared)]
     drafts = [(short, shared), (far, None)]
     plan = [
         Phase("dense512", 100, (1.0, 1.0), [(start, None)]),
@@ -75,9 +75,9 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
         Phase("joint16k", 40, (0.5, 0.3), [(far, None)], lesson=True),
         Phase("joint64k", 45, (0.3, 0.15), [(long, None)], lesson=True),
         Phase("sparse2k", 45, (0.15, 0.1), sparse, lesson=True),
-        Phase("mixed", 205, (0.3, 0.02), mixed, lesson=True, source_weight=1.0),
-        Phase("mtp", 45, (1.0, 0.3), drafts, draft=True),
-        Phase("mtp_sparse", 30, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
+        Phase("mixed", 195, (0.5, 0.02), mixed, lesson=True, source_weight=1.0),
+        Phase("mtp", 40, (1.0, 0.3), drafts, draft=True),
+        Phase("mtp_sparse", 22, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
