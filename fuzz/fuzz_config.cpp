@@ -35,7 +35,6 @@ void check_config(const indexshare::ModelConfig& config) {
   check(config.indexer.topk > 0 || indexshare::fixed_set_size(config.pattern, 0) == 1);
   check(indexshare::parameter_counts(config).total > 0);
   check(indexshare::forward_flops(config, config.max_positions - 1, 1, 1).total() > 0);
-  check(indexshare::cache_bytes_per_token(config, 4).mla > 0);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "cache/paged_cache.h"
 
 namespace indexshare {
 
@@ -132,28 +131,6 @@ int64_t fixed_set_size(const FixedPattern& pattern, int64_t t) {
   if (window_begin - 1 < pattern.stride_phase) return size;
   const int64_t end = std::min(last_of_all, (window_begin - 1 - pattern.stride_phase) / pattern.stride);
   return size + std::max<int64_t>(0, end - begin + 1);
-}
-
-CacheBytes cache_bytes_per_token(const ModelConfig& config, RowFormat latents, RowFormat index_keys) {
-  const std::unique_ptr<Backend> backend = make_backend("cpu", 1);
-  const auto bytes = [&](int num_layers, int num_indexers) {
-    return cache_bytes_per_token(CacheConfig{.num_layers = num_layers,
-                                             .num_index_slots = has_indexer(config) ? num_indexers : 0,
-                                             .latent_row_dim = config.latent_row_dim(),
-                                             .index_key_dim = config.indexer.head_dim,
-                                             .rope_dim = config.rope_dim,
-                                             .latent_format = latents,
-                                             .index_key_format = index_keys},
-                                 *backend);
-  };
-  const CacheBytesPerToken shared = bytes(config.num_layers, config.plan.num_full());
-  const CacheBytesPerToken mtp = bytes(config.num_mtp_layers, config.num_mtp_layers);
-  const CacheBytesPerToken every_layer = bytes(config.num_layers, config.num_layers);
-  return {.mla = static_cast<int64_t>(shared.latents),
-          .index_keys = static_cast<int64_t>(shared.index_keys),
-          .index_keys_every_layer = static_cast<int64_t>(every_layer.index_keys),
-          .mtp_mla = static_cast<int64_t>(mtp.latents),
-          .mtp_index_keys = static_cast<int64_t>(mtp.index_keys)};
 }
 
 ParameterCounts parameter_counts(const ModelConfig& config) {

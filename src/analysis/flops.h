@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cost model of docs/index_sharing.md: FLOPs (2 a multiply-add) and cache bytes as pure functions of a
+// The cost model of docs/index_sharing.md: FLOPs (2 a multiply-add) and parameters as pure functions of a
 // config.
 //   linear   projections, MLP or routed experts with router and shared expert, head: per token
 //   core     2 * heads * selected * (dims of a key + dims of a value), per layer
@@ -9,7 +9,6 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
 #include "indexshare/analysis.h"
 #include "model/model_config.h"
 
@@ -41,9 +40,6 @@ Flops forward_flops(const ModelConfig& config, int64_t first_position, int64_t n
 
 /// |Fix(t)| of a query at position t >= 0: how many positions the pattern alone selects.
 int64_t fixed_set_size(const FixedPattern& pattern, int64_t t);
-
-/// As the cpu backend lays its pages out.
-CacheBytes cache_bytes_per_token(const ModelConfig& config, RowFormat latents, RowFormat index_keys);
 
 /// Indexers of full layers (and of MTP layers) count, the routers' correction biases do not.
 ParameterCounts parameter_counts(const ModelConfig& config);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "analysis/cache_bytes.h"
 #include "analysis/flops.h"
 #include "analysis/inventory.h"
 #include "base/check.h"

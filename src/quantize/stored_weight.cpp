@@ -28,7 +28,12 @@ StoredWeight stored_weight(const Checkpoint& checkpoint, const TensorView& value
 
 void StoredWeight::read_row(int64_t row, float* row_values) const {
   const int64_t first = row * cols();
-  for (int64_t c = 0; c < cols(); ++c) row_values[c] = values->at(first + c);
+  if (values->dtype == DType::bf16) {  // what most models are: at() asks for the type at every element
+    const auto* bits = reinterpret_cast<const uint16_t*>(values->data) + first;
+    for (int64_t c = 0; c < cols(); ++c) row_values[c] = bf16_to_f32(bits[c]);
+  } else {
+    for (int64_t c = 0; c < cols(); ++c) row_values[c] = values->at(first + c);
+  }
   if (!scale) return;
   const int64_t first_scale = row / kScaleBlock * blocks(cols());
   for (int64_t c = 0; c < cols(); ++c) row_values[c] *= scale->at(first_scale + c / kScaleBlock);

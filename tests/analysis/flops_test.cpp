@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cost model against GLM-5.2's published table, and its exact form against a plain count.
 #include "analysis/flops.h"
+#include "analysis/cache_bytes.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 
+#include "analysis/cache_bytes.h"
 #include "model/config_fixtures.h"
 
 namespace indexshare {

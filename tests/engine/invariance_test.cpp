@@ -12,10 +12,13 @@ struct Case {
   const char* backend;
   const char* checkpoint;
   const char* kv_cache_dtype;
+  const char* weights = "auto";
+  int activation_bits = 0;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.backend << " " << c.checkpoint << " " << c.kv_cache_dtype;
+  *out << c.backend << " " << c.checkpoint << " " << c.kv_cache_dtype << " " << c.weights << " "
+       << c.activation_bits;
 }
 
 class Invariance : public ::testing::TestWithParam<Case> {
@@ -24,7 +27,9 @@ class Invariance : public ::testing::TestWithParam<Case> {
     return {.backend = GetParam().backend,
             .threads = threads,
             .chunk_size = chunk_size,
-            .kv_cache_dtype = GetParam().kv_cache_dtype};
+            .kv_cache_dtype = GetParam().kv_cache_dtype,
+            .weights = GetParam().weights,
+            .activation_bits = GetParam().activation_bits};
   }
   std::unique_ptr<Engine> engine(int64_t chunk_size, int threads = 1) const {
     return load(GetParam().checkpoint, options(chunk_size, threads));
@@ -98,7 +103,11 @@ INSTANTIATE_TEST_SUITE_P(Backends, Invariance,
                          ::testing::Values(Case{"reference", "tiny-glm-shared", "f32"},
                                            Case{"cpu", "tiny-glm-shared", "f32"},
                                            Case{"cpu", "tiny-glm-bf16", "bf16"},
-                                           Case{"cpu", "tiny-deepseek", "f32"}));
+                                           Case{"cpu", "tiny-deepseek", "f32"},
+                                           Case{"reference", "tiny-glm-int8", "int8"},
+                                           Case{"cpu", "tiny-glm-bf16", "int8", "int8"},
+                                           Case{"cpu", "tiny-glm-fp8", "bf16", "int4", 32},
+                                           Case{"cpu", "tiny-glm-int4", "int8", "auto", 8}));
 
 }  // namespace
 }  // namespace indexshare
