@@ -46,7 +46,9 @@ class Bench(ProgramTest):
         self.assertLessEqual(sum(parts.values()), phase["seconds"][0])
 
     def test_breakdown(self):
-        result = self.run_program("bench", self.model, *SMALL, "--context", "32", "--breakdown", "--repeat", "1")
+        result = self.run_program(
+            "bench", self.model, *SMALL, "--context", "32", "--breakdown", "--repeat", "1"
+        )
         for part in ("projections", "index selection", "attention", "MLP", "head"):
             self.assertIn(part, result.stdout)
 
