@@ -27,6 +27,12 @@ HWY_INLINE Mask first_lanes(int64_t n) {
 // What may still matter: neither below nor equal to the threshold; true for NaN.
 HWY_INLINE Mask enters(Floats scores, Floats threshold) { return hn::Not(hn::Le(scores, threshold)); }
 
+// position, position + 1, ... (Iota of a variable goes through memory, element by element.)
+HWY_INLINE Ints positions_from(int64_t position) {
+  const IntTag d;
+  return hn::Add(hn::Iota(d, 0), hn::Set(d, static_cast<int32_t>(position)));
+}
+
 /// Where candidates are appended; kept in registers while a chunk is taken.
 struct Tail {
   float* scores;
@@ -49,17 +55,15 @@ constexpr int64_t kVectors = kChunkKeys / static_cast<int64_t>(kLanes);  // of a
 HWY_INLINE void take_all(const float* scores, int64_t position, Candidates& c) {
   const FloatTag d;
   const Floats threshold = broadcast(c.threshold);
-  Floats passing = hn::Zero(d);  // of any vector
-  for (int64_t v = 0; v < kVectors; ++v) {
-    const Floats s = load(scores + v * static_cast<int64_t>(kLanes));
-    passing = hn::Or(passing, hn::VecFromMask(d, enters(s, threshold)));
-  }
-  if (hn::AllFalse(d, hn::MaskFromVec(passing))) return;
+  Mask any = enters(load(scores), threshold);
+  for (int64_t v = 1; v < kVectors; ++v)
+    any = hn::Or(any, enters(load(scores + v * static_cast<int64_t>(kLanes)), threshold));
+  if (hn::AllFalse(d, any)) return;
   Tail tail(c);
   for (int64_t v = 0; v < kVectors; ++v) {
     const int64_t first = v * static_cast<int64_t>(kLanes);
     const Floats s = load(scores + first);
-    tail.append(s, hn::Iota(IntTag(), static_cast<int32_t>(position + first)), enters(s, threshold));
+    tail.append(s, positions_from(position + first), enters(s, threshold));
   }
   c.count = tail.count;
 }
@@ -70,8 +74,7 @@ HWY_INLINE void take_some(const float* scores, int64_t position, int64_t n, Cand
   Tail tail(c);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(kLanes)) {
     const Floats s = load(scores + i);
-    tail.append(s, hn::Iota(IntTag(), static_cast<int32_t>(position + i)),
-                hn::And(enters(s, threshold), first_lanes(n - i)));
+    tail.append(s, positions_from(position + i), hn::And(enters(s, threshold), first_lanes(n - i)));
   }
   c.count = tail.count;
 }
@@ -129,9 +132,9 @@ HWY_INLINE bool order_scores(const Candidates& c, Interval& all) {
   return hn::AllTrue(FloatTag(), ordinary);
 }
 
-// Splits an interval at `middle`: what is at least that goes to the front of `keys`, the others to `below`.
-// Returns how many the first are.
-HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* below) {
+// Splits an interval at `middle`: what is at least that goes to `above`, the others to `below`. Returns how
+// many the first are. (In place, a load would often wait for the store before it, which it overlaps in part.)
+HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* above, int32_t* below) {
   const IntTag d;
   const Ints limit = hn::Set(d, middle);
   int64_t upper = 0, lower = 0;
@@ -140,7 +143,7 @@ HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* below) {
     const auto valid = hn::RebindMask(d, first_lanes(all.count - i));
     const auto is_lower = hn::Lt(keys, limit);
     const auto to_upper = hn::And(valid, hn::Not(is_lower)), to_lower = hn::And(valid, is_lower);
-    hn::StoreU(hn::Compress(keys, to_upper), d, all.keys + upper);
+    hn::StoreU(hn::Compress(keys, to_upper), d, above + upper);
     hn::StoreU(hn::Compress(keys, to_lower), d, below + lower);
     upper += static_cast<int64_t>(hn::CountTrue(d, to_upper));
     lower += static_cast<int64_t>(hn::CountTrue(d, to_lower));
@@ -148,17 +151,34 @@ HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* below) {
   return upper;
 }
 
-// The k-th largest key (k from 1), found by halving the interval it lies in; `other` is as large as `keys`.
-HWY_INLINE int32_t kth_largest(Interval all, int64_t k, int32_t* other) {
-  while (all.low < all.high) {
-    const auto middle = static_cast<int32_t>(all.high - (static_cast<int64_t>(all.high) - all.low) / 2);
-    const int64_t upper = split(all, middle, other);
+// About the k-th largest key: that of a sample.
+HWY_INLINE int32_t guess_kth_largest(const Interval& all, int64_t k) {
+  constexpr int64_t kSample = 15;
+  int32_t sorted[kSample];
+  for (int64_t i = 0; i < kSample; ++i) {
+    const int32_t key = all.keys[all.count * i / kSample];
+    int64_t place = i;
+    for (; place > 0 && sorted[place - 1] < key; --place) sorted[place] = sorted[place - 1];
+    sorted[place] = key;
+  }
+  return sorted[HWY_MIN(k * kSample / all.count, kSample - 1)];
+}
+
+// The k-th largest key (k from 1): the interval it lies in is narrowed, first by guesses, then by halves;
+// `above` and `below` are working memory as large as `keys`.
+HWY_INLINE int32_t kth_largest(Interval all, int64_t k, int32_t* above, int32_t* below) {
+  constexpr int kGuesses = 3;
+  for (int round = 0; all.low < all.high; ++round) {
+    const auto half = static_cast<int32_t>(all.high - (static_cast<int64_t>(all.high) - all.low) / 2);
+    const int32_t middle = round < kGuesses ? HWY_MAX(guess_kth_largest(all, k), all.low + 1) : half;
+    const int64_t upper = split(all, middle, above, below);
     if (upper >= k) {
+      std::swap(all.keys, above);
       all.count = upper;
       all.low = middle;
     } else {
       k -= upper;
-      std::swap(all.keys, other);
+      std::swap(all.keys, below);
       all.count -= upper;
       all.high = middle - 1;
     }
@@ -208,16 +228,15 @@ HWY_NOINLINE void cut(Candidates& c) {
     c.count = 0;
   }
   if (c.count <= c.topk) return;
-  c.threshold = from_ordered(kth_largest(all, c.topk, c.order[1]));
+  c.threshold = from_ordered(kth_largest(all, c.topk, c.order[1], c.order[2]));
   keep_best(c);
 }
 
-// Part r of the next chunk: a few lines for every row, so that they come while rows are dealt with.
-HWY_INLINE void prefetch_part(const TakeArgs& a, int64_t r) {
-  if (!a.next) return;
-  const auto lines = static_cast<int64_t>(a.group_bytes / 64);
-  for (int64_t line = lines * r / a.num_rows; line < lines * (r + 1) / a.num_rows; ++line)
-    for (const std::byte* group : a.next->group) __builtin_prefetch(group + line * 64);
+// Fetches bytes [from, from + count) of the next chunk's groups.
+HWY_INLINE void prefetch(const TakeArgs& a, size_t from, size_t count) {
+  const size_t end = HWY_MIN(from + count, a.group_bytes);
+  for (size_t byte = from; byte < end; byte += 64)
+    for (const std::byte* group : a.next->group) __builtin_prefetch(group + byte);
 }
 
 void take_chunk(const TakeArgs& a) {
@@ -225,8 +244,10 @@ void take_chunk(const TakeArgs& a) {
   bool whole = true;  // 64 neighbours
   for (int64_t g = 0; g < kChunkGroups; ++g)
     whole &= chunk.size[g] == kKeyGroup && chunk.position[g] == chunk.position[0] + g * kKeyGroup;
+  // A few lines for every row, so that they come while rows are dealt with.
+  const size_t bytes_a_row = (a.group_bytes / static_cast<size_t>(a.num_rows) + 63) / 64 * 64;
   for (int64_t r = 0; r < a.num_rows; ++r) {
-    prefetch_part(a, r);
+    if (a.next) prefetch(a, static_cast<size_t>(r) * bytes_a_row, bytes_a_row);
     Candidates& c = a.candidates[r];
     const float* scores = a.scores + r * kChunkKeys;
     const int64_t t = a.first_t + r, before = c.count;

@@ -20,7 +20,7 @@ struct Candidates {
 
   float* scores;       // [capacity]
   int32_t* positions;  // [capacity], ascending
-  int32_t* order[2];   // [capacity] working memory of cuts, may be shared by many
+  int32_t* order[3];   // [capacity] working memory of cuts, may be shared by many
   int64_t capacity, topk;
   int64_t count = 0;
   // Only scores not below or equal enter: NaN, before the first cut, lets everything in, and a NaN always

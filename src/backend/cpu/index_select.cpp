@@ -21,6 +21,7 @@ namespace {
 
 constexpr int64_t kMaxBlockRows = 64;                  // rows that share a chunk of keys
 constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
+constexpr int64_t kFewRows = 8, kMaxAhead = 2;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
@@ -208,12 +209,13 @@ ShareMemory Selection::share_memory(Carver& carver) const {
   m.sums = carver.array<int32_t>(queries);
   m.wide_keys = carver.array<float>(2 * kKeyGroup * args_.head_dim);
   m.scores = carver.array<float>((largest_block_ + PackedQueries::kSlack) * kChunkKeys);
-  int32_t* order[2] = {carver.array<int32_t>(capacity_), carver.array<int32_t>(capacity_)};
+  int32_t* order[3];
+  for (int32_t*& each : order) each = carver.array<int32_t>(capacity_);
   for (Candidates* set : m.sets)
     for (int64_t r = 0; r < largest_block_; ++r) {
       const Candidates candidates{carver.array<float>(capacity_),
                                   carver.array<int32_t>(capacity_),
-                                  {order[0], order[1]},
+                                  {order[0], order[1], order[2]},
                                   capacity_,
                                   args_.topk};
       if (set) set[r] = candidates;
@@ -269,15 +271,19 @@ void Selection::scan_chunks(const RowBlock& block, int64_t begin, int64_t end, c
                     memory.scores};
   kernels_.pack({&args_, block.row_begin, kernels_.form, &scoring.queries});
   const bool fill = args_.pattern.active() && args_.pattern.mode == FixedPattern::Mode::fill;
-  KeyChunk next = find_chunk(block, begin);
+  // Few rows are done with a chunk before the next one is there: memory is asked earlier.
+  const int64_t ahead = block.num_rows <= kFewRows ? kMaxAhead : 1;
+  KeyChunk ring[kMaxAhead + 1];
+  const auto chunk_at = [&](int64_t index) -> KeyChunk& { return ring[index % (kMaxAhead + 1)]; };
+  for (int64_t index = begin; index < std::min(begin + ahead, end); ++index)
+    chunk_at(index) = find_chunk(block, index);
   for (int64_t index = begin; index < end; ++index) {
-    const KeyChunk chunk = next;
-    const bool more = index + 1 < end;
-    if (more) next = find_chunk(block, index + 1);
-    kernels_.score(scoring, chunk);
-    kernels_.candidates.take({memory.scores, &chunk, block.num_rows, block.first_t,
-                              fill ? &args_.pattern : nullptr, rows, more ? &next : nullptr,
-                              layout_.group_bytes});
+    const bool more = index + ahead < end;
+    if (more) chunk_at(index + ahead) = find_chunk(block, index + ahead);
+    kernels_.score(scoring, chunk_at(index));
+    kernels_.candidates.take({memory.scores, &chunk_at(index), block.num_rows, block.first_t,
+                              fill ? &args_.pattern : nullptr, rows,
+                              more ? &chunk_at(index + ahead) : nullptr, layout_.group_bytes});
   }
   for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.cut(rows[r]);
 }
