@@ -34,6 +34,18 @@ class Inspect(ProgramTest):
         doubled = {key: 2 * value for key, value in bytes_per_token.items()}
         self.assertEqual(self.inspect("--kv-cache-dtype", "f32")["cache_bytes_per_token"], doubled)
 
+    def test_cache_bytes_by_format(self):
+        result = self.inspect("--kv-cache-dtype", "bf16", "--index-cache-dtype", "int8")
+        self.assertEqual(result["index_cache_dtype"], "int8")
+        by_format = result["cache_bytes_per_token_by_dtype"]
+        self.assertEqual(list(by_format), ["f32", "bf16", "int8"])
+        # 512 codes, four scales and 64 values in bf16; 128 codes and a scale.
+        self.assertEqual(by_format["int8"]["mla"], 78 * (512 + 16 + 128))
+        self.assertEqual(by_format["int8"]["index_keys"], 21 * (128 + 4))
+        taken = result["cache_bytes_per_token"]
+        self.assertEqual(taken["mla"], by_format["bf16"]["mla"])
+        self.assertEqual(taken["index_keys"], by_format["int8"]["index_keys"])
+
     def test_flops_at_a_million_tokens(self):
         result = self.inspect("--context", "4096,131072,1048576")
         self.assertEqual([row["context"] for row in result["flops"]], [4096, 131072, 1048576])

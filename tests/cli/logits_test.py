@@ -171,6 +171,8 @@ class Logits(ProgramTest):
 
         self.assertEqual(logits(), logits("--kv-cache-dtype", "f32"))
         self.assertNotEqual(logits(), logits("--kv-cache-dtype", "bf16"))
+        self.assertEqual(logits(), logits("--index-cache-dtype", "f32", "--activation-bits", "32"))
+        self.assertNotEqual(logits(), logits("--index-cache-dtype", "int8"))
         said = self.run_program("logits", "--help").stdout
         self.assertIn("[f32]", said[said.index("--kv-cache-dtype") :].split("--attention")[0])
 
