@@ -62,8 +62,11 @@ void PackedWeight::read_codes(int64_t row, int8_t* codes) const {
     for (int64_t c = 0; c < cols; ++c) codes[c] = static_cast<int8_t>(bytes[c] - 128);
     return;
   }
-  for (int64_t c = 0; c < cols; ++c)
-    codes[c] = static_cast<int8_t>((c % 2 == 0 ? bytes[c / 2] & 15 : bytes[c / 2] >> 4) - 8);
+  for (int64_t pair = 0; pair < cols / 2; ++pair) {
+    codes[2 * pair] = static_cast<int8_t>((bytes[pair] & 15) - 8);
+    codes[2 * pair + 1] = static_cast<int8_t>((bytes[pair] >> 4) - 8);
+  }
+  if (cols % 2 != 0) codes[cols - 1] = static_cast<int8_t>((bytes[cols / 2] & 15) - 8);
 }
 
 void PackedWeight::read_row(int64_t row, float* values) const {

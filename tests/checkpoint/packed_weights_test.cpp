@@ -82,6 +82,22 @@ TEST(PackedWeights, TheSchemeShowsInTheShapes) {
   EXPECT_EQ(codes, std::vector<int8_t>(160, -128));
 }
 
+TEST(PackedWeights, RowsOfAnyLengthSurvive) {
+  for (const int bits : {4, 8})
+    for (int64_t cols = 1; cols < 40; ++cols) {
+      std::vector<int8_t> codes(static_cast<size_t>(cols)), read(codes.size(), 99);
+      for (int64_t c = 0; c < cols; ++c)
+        codes[c] = static_cast<int8_t>(bits == 4 ? c * 5 % 16 - 8 : c * 77 % 256 - 128);
+      std::vector<uint32_t> words(static_cast<size_t>(2 * packed_words(cols, bits)));
+      pack_row(codes.data(), cols, bits, words.data() + packed_words(cols, bits));
+      const TensorView view{
+          "x", DType::i32, {2, packed_words(cols, bits)}, reinterpret_cast<const std::byte*>(words.data())};
+      const PackedWeight weight{.words = &view, .rows = 2, .cols = cols, .num_bits = bits};
+      weight.read_codes(1, read.data());
+      EXPECT_EQ(read, codes) << bits << " bits, " << cols << " columns";
+    }
+}
+
 class BadPackedWeights : public test::BadInput {
  protected:
   std::string message(const Parts& parts, const std::vector<PackedScheme>& schemes = {kInt4}) {
