@@ -24,6 +24,17 @@ HWY_INLINE Mask first_lanes(int64_t n) {
   return hn::FirstN(FloatTag(), static_cast<size_t>(HWY_MIN(n, static_cast<int64_t>(kLanes))));
 }
 
+// The first n lanes of those in the mask.
+HWY_INLINE Mask first_of(Mask mask, int64_t n) {
+  float lanes[kLanes];
+  store(hn::IfThenElseZero(mask, broadcast(1.0f)), lanes);
+  for (float& lane : lanes) {
+    if (n <= 0) lane = 0;
+    n -= lane != 0;
+  }
+  return hn::Ne(load(lanes), hn::Zero(FloatTag()));
+}
+
 // What may still matter: neither below nor equal to the threshold; true for NaN.
 HWY_INLINE Mask enters(Floats scores, Floats threshold) { return hn::Not(hn::Le(scores, threshold)); }
 
@@ -99,6 +110,13 @@ HWY_INLINE Ints ordered(Floats scores) {
   return hn::Xor(bits, hn::And(hn::ShiftRight<31>(bits), hn::Set(d, 0x7fffffff)));
 }
 
+HWY_INLINE int32_t ordered(float score) {
+  score += 0.0f;
+  int32_t bits;
+  __builtin_memcpy(&bits, &score, sizeof bits);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
 HWY_INLINE float from_ordered(int32_t key) {
   const int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
   float score;
@@ -106,130 +124,134 @@ HWY_INLINE float from_ordered(int32_t key) {
   return score;
 }
 
-/// [count] keys between low and high, both included.
-struct Interval {
-  int32_t* keys;
-  int64_t count;
-  int32_t low, high;
+/// What the scores of all candidates (at least one) lie between.
+struct Range {
+  float low, high;
+  bool has_nan;  // low and high then mean nothing
 };
 
-// The scores of all candidates as integers of the same order; false where one is NaN.
-HWY_INLINE bool order_scores(const Candidates& c, Interval& all) {
-  const IntTag d;
-  Ints low = hn::Set(d, INT32_MAX), high = hn::Set(d, INT32_MIN);
-  Mask ordinary = hn::FirstN(FloatTag(), kLanes);
+HWY_INLINE Range range_of(const Candidates& c) {
+  const FloatTag d;
+  const Floats any = broadcast(c.scores[0]);
+  Floats low = any, high = any;
+  Mask ordinary = hn::Eq(any, any);
   for (int64_t i = 0; i < c.count; i += static_cast<int64_t>(kLanes)) {
-    const Mask valid = first_lanes(c.count - i);
-    const Floats scores = hn::IfThenElseZero(valid, load(c.scores + i));
-    const Ints key = ordered(scores);
-    const auto counts = hn::RebindMask(d, valid);
+    const Floats scores = hn::IfThenElse(first_lanes(c.count - i), load(c.scores + i), any);
     ordinary = hn::And(ordinary, hn::Eq(scores, scores));
-    low = hn::Min(low, hn::IfThenElse(counts, key, low));
-    high = hn::Max(high, hn::IfThenElse(counts, key, high));
-    hn::StoreU(key, d, c.order[0] + i);
+    low = hn::Min(low, scores);
+    high = hn::Max(high, scores);
   }
-  all = {c.order[0], c.count, hn::GetLane(hn::MinOfLanes(d, low)), hn::GetLane(hn::MaxOfLanes(d, high))};
-  return hn::AllTrue(FloatTag(), ordinary);
+  return {hn::GetLane(hn::MinOfLanes(d, low)), hn::GetLane(hn::MaxOfLanes(d, high)),
+          !hn::AllTrue(d, ordinary)};
 }
 
-// Splits an interval at `middle`: what is at least that goes to `above`, the others to `below`. Returns how
-// many the first are. (In place, a load would often wait for the store before it, which it overlaps in part.)
-HWY_INLINE int64_t split(const Interval& all, int32_t middle, int32_t* above, int32_t* below) {
-  const IntTag d;
-  const Ints limit = hn::Set(d, middle);
-  int64_t upper = 0, lower = 0;
-  for (int64_t i = 0; i < all.count; i += static_cast<int64_t>(kLanes)) {
-    const Ints keys = hn::LoadU(d, all.keys + i);
-    const auto valid = hn::RebindMask(d, first_lanes(all.count - i));
-    const auto is_lower = hn::Lt(keys, limit);
+/// Two parts of a set of keys, at least and below a limit; vectors reach beyond their ends.
+struct Parts {
+  int32_t *upper, *lower;
+  int64_t num_upper = 0, num_lower = 0;
+
+  HWY_INLINE void add(Ints keys, Ints limit, Mask valid_lanes) {
+    const IntTag d;
+    const auto valid = hn::RebindMask(d, valid_lanes), is_lower = hn::Lt(keys, limit);
     const auto to_upper = hn::And(valid, hn::Not(is_lower)), to_lower = hn::And(valid, is_lower);
-    hn::StoreU(hn::Compress(keys, to_upper), d, above + upper);
-    hn::StoreU(hn::Compress(keys, to_lower), d, below + lower);
-    upper += static_cast<int64_t>(hn::CountTrue(d, to_upper));
-    lower += static_cast<int64_t>(hn::CountTrue(d, to_lower));
+    hn::StoreU(hn::Compress(keys, to_upper), d, upper + num_upper);
+    hn::StoreU(hn::Compress(keys, to_lower), d, lower + num_lower);
+    num_upper += static_cast<int64_t>(hn::CountTrue(d, to_upper));
+    num_lower += static_cast<int64_t>(hn::CountTrue(d, to_lower));
   }
-  return upper;
-}
+};
 
-// About the k-th largest key: that of a sample.
-HWY_INLINE int32_t guess_kth_largest(const Interval& all, int64_t k) {
+// About the k-th largest of `count` keys: that of a sample.
+template <class KeyAt>
+HWY_INLINE int32_t guess_kth_largest(const KeyAt& key_at, int64_t count, int64_t k) {
   constexpr int64_t kSample = 15;
   int32_t sorted[kSample];
   for (int64_t i = 0; i < kSample; ++i) {
-    const int32_t key = all.keys[all.count * i / kSample];
+    const int32_t key = key_at(count * i / kSample);
     int64_t place = i;
     for (; place > 0 && sorted[place - 1] < key; --place) sorted[place] = sorted[place - 1];
     sorted[place] = key;
   }
-  return sorted[HWY_MIN(k * kSample / all.count, kSample - 1)];
+  return sorted[HWY_MIN(k * kSample / count, kSample - 1)];
 }
 
-// The k-th largest key (k from 1): the interval it lies in is narrowed, first by guesses, then by halves;
-// `above` and `below` are working memory as large as `keys`.
-HWY_INLINE int32_t kth_largest(Interval all, int64_t k, int32_t* above, int32_t* below) {
+/// The lowest score that stays, as a key, and how many of those equal to it stay.
+struct Limit {
+  int32_t key;
+  int64_t equals;
+};
+
+// The k-th largest score (k from 1): the keys are split at guesses first, then at the middle of the interval
+// that is left, and the part that the k-th lies in is split again. (Not in place, where a load would often
+// wait for the store before it, which it overlaps in part.)
+HWY_INLINE Limit kth_largest(const Candidates& c, const Range& range, int64_t k) {
   constexpr int kGuesses = 3;
-  for (int round = 0; all.low < all.high; ++round) {
-    const auto half = static_cast<int32_t>(all.high - (static_cast<int64_t>(all.high) - all.low) / 2);
-    const int32_t middle = round < kGuesses ? HWY_MAX(guess_kth_largest(all, k), all.low + 1) : half;
-    const int64_t upper = split(all, middle, above, below);
-    if (upper >= k) {
-      std::swap(all.keys, above);
-      all.count = upper;
-      all.low = middle;
+  const auto lanes = static_cast<int64_t>(kLanes);
+  int32_t low = ordered(range.low), high = ordered(range.high);
+  if (low == high) return {low, k};
+  int32_t middle = guess_kth_largest([&](int64_t i) { return ordered(c.scores[i]); }, c.count, k);
+  middle = HWY_MAX(middle, low + 1);
+  Parts parts{c.order[0], c.order[1]};
+  for (int64_t i = 0; i < c.count; i += lanes)
+    parts.add(ordered(load(c.scores + i)), hn::Set(IntTag(), middle), first_lanes(c.count - i));
+  int32_t* spare = c.order[2];
+  for (int round = 1;; ++round) {
+    int32_t* keys = parts.upper;
+    int64_t count = parts.num_upper;
+    if (count >= k) {
+      low = middle;
+      std::swap(parts.upper, spare);
     } else {
-      k -= upper;
-      std::swap(all.keys, below);
-      all.count -= upper;
-      all.high = middle - 1;
+      k -= count;
+      high = middle - 1;
+      keys = parts.lower;
+      count = parts.num_lower;
+      std::swap(parts.lower, spare);
     }
+    if (low == high) return {low, k};
+    const auto half = static_cast<int32_t>(high - (static_cast<int64_t>(high) - low) / 2);
+    const auto key_at = [&](int64_t i) { return keys[i]; };
+    middle = round < kGuesses ? HWY_MAX(guess_kth_largest(key_at, count, k), low + 1) : half;
+    parts.num_upper = parts.num_lower = 0;
+    for (int64_t i = 0; i < count; i += lanes)
+      parts.add(hn::LoadU(IntTag(), keys + i), hn::Set(IntTag(), middle), first_lanes(count - i));
   }
-  return all.low;
 }
 
-// Keeps the scores above the threshold and the first of those equal to it, topk in all.
-HWY_INLINE void keep_best(Candidates& c) {
+// Keeps the scores above the threshold and the first of those equal to it.
+HWY_INLINE void keep_best(Candidates& c, int64_t equals) {
   const IntTag di;
   const FloatTag d;
   const Floats threshold = broadcast(c.threshold);
-  int64_t above = 0;
-  for (int64_t i = 0; i < c.count; i += static_cast<int64_t>(kLanes))
-    above += static_cast<int64_t>(
-        hn::CountTrue(d, hn::And(hn::Gt(load(c.scores + i), threshold), first_lanes(c.count - i))));
-  int64_t equals = c.topk - above;
-  const int64_t count = c.count;
   Tail kept(c);
   kept.count = 0;
-  for (int64_t i = 0; i < count; i += static_cast<int64_t>(kLanes)) {
+  for (int64_t i = 0; i < c.count; i += static_cast<int64_t>(kLanes)) {
     const Floats scores = load(c.scores + i);
-    const Mask valid = first_lanes(count - i);
-    const Mask equal = hn::And(hn::Eq(scores, threshold), valid);
+    const Ints positions = hn::LoadU(di, c.positions + i);
+    const Mask valid = first_lanes(c.count - i), equal = hn::And(hn::Eq(scores, threshold), valid);
     Mask keep = hn::And(hn::Gt(scores, threshold), valid);
-    const auto found = static_cast<int64_t>(hn::CountTrue(d, equal));
-    if (found <= equals) {
-      keep = hn::Or(keep, equal);
-      equals -= found;
-    } else if (equals > 0) {  // the first few of these
-      float lanes[kLanes];
-      store(hn::IfThenElseZero(equal, broadcast(1.0f)), lanes);
-      for (size_t lane = 0; lane < kLanes; ++lane)
-        if (lanes[lane] != 0 && equals-- <= 0) lanes[lane] = 0;
-      equals = 0;
-      keep = hn::Or(keep, hn::Ne(load(lanes), hn::Zero(d)));
+    if (!hn::AllFalse(d, equal)) {
+      const auto found = static_cast<int64_t>(hn::CountTrue(d, equal));
+      keep = hn::Or(keep, found <= equals ? equal : first_of(equal, equals));
+      equals = HWY_MAX(equals - found, int64_t{0});
     }
-    kept.append(scores, hn::LoadU(di, c.positions + i), keep);
+    kept.append(scores, positions, keep);
   }
   c.count = kept.count;
 }
 
+// Keeps the topk best, still in ascending position; none of a row with a NaN.
 HWY_NOINLINE void cut(Candidates& c) {
-  Interval all;
-  if (!order_scores(c, all)) {
+  if (c.count == 0) return;
+  const Range range = range_of(c);
+  if (range.has_nan) {
     c.has_nan = true;
     c.count = 0;
   }
   if (c.count <= c.topk) return;
-  c.threshold = from_ordered(kth_largest(all, c.topk, c.order[1], c.order[2]));
-  keep_best(c);
+  const Limit limit = kth_largest(c, range, c.topk);
+  c.threshold = from_ordered(limit.key);
+  keep_best(c, limit.equals);
 }
 
 // Fetches bytes [from, from + count) of the next chunk's groups.
@@ -249,6 +271,10 @@ void take_chunk(const TakeArgs& a) {
   for (int64_t r = 0; r < a.num_rows; ++r) {
     if (a.next) prefetch(a, static_cast<size_t>(r) * bytes_a_row, bytes_a_row);
     Candidates& c = a.candidates[r];
+    const Candidates& later =
+        a.candidates[HWY_MIN(r + 6, a.num_rows - 1)];  // its tail has left the first cache
+    __builtin_prefetch(later.scores + later.count, 1);
+    __builtin_prefetch(later.positions + later.count, 1);
     const float* scores = a.scores + r * kChunkKeys;
     const int64_t t = a.first_t + r, before = c.count;
     if (whole && chunk.position[0] + kChunkKeys <= t + 1) {

@@ -3,7 +3,9 @@
 // weights = head weights, times the query's scale where it was quantised (quantise.h, the same bits).
 #include "backend/cpu/pack_queries.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "backend/quantise.h"
@@ -66,6 +68,8 @@ void pack_bf16(const PackQueriesArgs& a, int64_t number, const float* query) {
 
 void pack(const PackQueriesArgs& a) {
   const int64_t heads = a.args->num_heads, dim = a.args->head_dim, first = a.row_begin * heads;
+  // Old memory might hold denormal numbers, on which arithmetic is slow.
+  std::fill_n(a.packed->weights + a.packed->num_rows * heads, PackedQueries::kSlack, 0.0f);
   for (int64_t number = 0; number < a.packed->num_rows * heads; ++number) {
     const float* query = a.args->queries + (first + number) * dim;
     a.packed->weights[number] = a.args->head_weights[first + number];
