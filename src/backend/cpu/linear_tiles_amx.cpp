@@ -7,7 +7,7 @@
 // Groups go through a pipeline, so that both units are busy: while the tile products of one run, its
 // predecessor moves from C to memory, each tile just before it is needed again (otherwise products wait for
 // the store), and vectors finish the one before that. Blocking: A for all rows of the share and up to
-// kHeldTiles tiles stays in the second cache while panels pass, a panel's chunk of 8 steps (16 KiB) in the
+// kHeldTiles tiles stays in the second cache while panels pass, a panel's chunk of 4 steps (8 KiB) in the
 // first while kBlockTiles tiles of A pass.
 #include <cstring>
 
@@ -29,8 +29,8 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 constexpr int64_t kHeldTiles = 1024;  // 1 MiB of A
-constexpr int64_t kBlockTiles = 8;
-constexpr int64_t kChunkSteps = 8;
+constexpr int64_t kBlockTiles = 4;
+constexpr int64_t kChunkSteps = 4;
 constexpr int64_t kWideStep = 2048;  // bytes of a step as the tile products take it
 
 struct alignas(64) Dots {
@@ -83,17 +83,26 @@ class Finish {
  public:
   static constexpr int64_t kRowsOfPair = kParts == 2 ? kTileRows : 2 * kTileRows;
 
-  Finish(const Pending& pending, const Dots& dots)
-      : pending_(pending), dots_(dots), from_(pending.from), to_(pending.to) {}
+  // Field by field: a wider copy would wait for the narrow stores that made `p`, and all products before
+  // them.
+  Finish(const Pending& p, const Dots& dots)
+      : from_(p.from),
+        to_(p.to),
+        from_stride_(p.from_stride),
+        to_stride_(p.to_stride),
+        num_rows_(p.num_rows),
+        x_scales_{p.x_scales, p.x_scales + p.scale_stride},
+        w_scales_(p.w_scales),
+        dots_(dots) {}
 
   [[gnu::always_inline]] void next_row() {
     const int64_t tile = row_ / kTileRows, r = row_ % kTileRows;
-    const float x_scale = is_integer(E) ? pending_.x_scales[tile * pending_.scale_stride + r] : 1.0f;
-    add_vector<E, kParts>(dots_.values[tile][r], dots_.values[1][r], x_scale, pending_.w_scales, from_, to_);
-    add_vector<E, kParts>(dots_.values[tile][r] + 16, dots_.values[1][r] + 16, x_scale,
-                          pending_.w_scales + 16, from_ + 16, to_ + 16);
-    from_ += pending_.from_stride;
-    to_ += pending_.to_stride;
+    const float x_scale = is_integer(E) ? x_scales_[tile][r] : 1.0f;
+    add_vector<E, kParts>(dots_.values[tile][r], dots_.values[1][r], x_scale, w_scales_, from_, to_);
+    add_vector<E, kParts>(dots_.values[tile][r] + 16, dots_.values[1][r] + 16, x_scale, w_scales_ + 16,
+                          from_ + 16, to_ + 16);
+    from_ += from_stride_;
+    to_ += to_stride_;
     ++row_;
   }
 
@@ -104,14 +113,16 @@ class Finish {
   }
 
   void all() {
-    while (row_ < pending_.num_rows) next_row();
+    while (row_ < num_rows_) next_row();
   }
 
  private:
-  const Pending& pending_;
-  const Dots& dots_;
   const float* from_;
   float* to_;
+  int64_t from_stride_, to_stride_, num_rows_;
+  const float* x_scales_[2];
+  const float* w_scales_;
+  const Dots& dots_;
   int64_t row_ = 0;
 };
 
@@ -325,20 +336,19 @@ class Run {
         const std::byte* group = group_of(weights, step);
         const std::byte* b =
             kWiden<E> ? wide + (step - chunk.step_begin) * kWideStep : group + group_header_bytes(E);
-        Pending next{scratch_.sums[r],
-                     scratch_.sums[r],
-                     kPanelWidth,
-                     kPanelWidth,
-                     rows,
-                     x_scales + step / steps_per_group(E) * kTileRows,
-                     layout_.block_scales(),
-                     reinterpret_cast<const float*>(group)};
+        Pending& next = pending(0);
+        next.from = next.to = scratch_.sums[r];
+        next.from_stride = next.to_stride = kPanelWidth;
+        next.num_rows = rows;
+        next.x_scales = x_scales + step / steps_per_group(E) * kTileRows;
+        next.scale_stride = layout_.block_scales();
+        next.w_scales = reinterpret_cast<const float*>(group);
         if (chunk.y) place_ends(chunk, r, step, next);
         const int64_t steps = smaller(steps_per_group(E), chunk.step_end - step);
         if (kParts == 2 || rows > kTileRows) {
-          multiply_group<true>(a + step * kTileBytes, b, steps, next);
+          multiply_group<true>(a + step * kTileBytes, b, steps);
         } else {
-          multiply_group<false>(a + step * kTileBytes, b, steps, next);
+          multiply_group<false>(a + step * kTileBytes, b, steps);
         }
       }
     }
@@ -360,40 +370,40 @@ class Run {
     }
   }
 
-  // One group enters the pipeline, the one before the last leaves it.
+  // A group enters the pipeline, the one before its predecessor leaves it.
   template <bool kBoth>
-  void multiply_group(const std::byte* a, const std::byte* b, int64_t num_steps, const Pending& next) {
-    Dots& to = scratch_.dots[current_];
-    const Pending finishing = stored_;
-    const Dots& from = scratch_.dots[current_ ^ 1];
-    if (kBoth && num_steps == steps_per_group(E) && finishing.num_rows == kRowsOfPair) {
-      Finish<E, kParts> pieces(finishing, from);
-      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, pieces);
+  void multiply_group(const std::byte* a, const std::byte* b, int64_t num_steps) {
+    Dots& to = scratch_.dots[entered_ % 2];
+    Finish<E, kParts> finish(pending(2), scratch_.dots[(entered_ + 1) % 2]);
+    if (kBoth && num_steps == steps_per_group(E) && pending(2).num_rows == kRowsOfPair) {
+      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, finish);
       for (int64_t s = 1; s < steps_per_group(E); ++s)
-        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to, pieces);
+        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to, finish);
     } else {
-      NoPieces pieces;
-      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, pieces);
+      NoPieces no_pieces;
+      multiply_step<E, kParts, kBoth, true>(a, a_stride_, b, to, no_pieces);
       for (int64_t s = 1; s < num_steps; ++s)
-        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to, pieces);
-      Finish<E, kParts>(finishing, from).all();
+        multiply_step<E, kParts, kBoth, false>(a + s * kTileBytes, a_stride_, b + s * kWideStep, to,
+                                               no_pieces);
+      finish.all();
     }
-    stored_ = in_tiles_;
-    in_tiles_ = next;
-    current_ ^= 1;
+    ++entered_;
   }
 
   void drain() {
-    Finish<E, kParts>(stored_, scratch_.dots[current_ ^ 1]).all();
-    Dots& dots = scratch_.dots[current_];
+    Finish<E, kParts>(pending(2), scratch_.dots[(entered_ + 1) % 2]).all();
+    Dots& dots = scratch_.dots[entered_ % 2];
     constexpr int64_t kStride = kPanelWidth * 4;
     _tile_stored(0, dots.values[0][0], kStride);
     _tile_stored(1, dots.values[0][0] + 16, kStride);
     _tile_stored(2, dots.values[1][0], kStride);
     _tile_stored(3, dots.values[1][0] + 16, kStride);
-    Finish<E, kParts>(in_tiles_, dots).all();
-    stored_ = in_tiles_ = {};
+    Finish<E, kParts>(pending(1), dots).all();
+    pending(1).num_rows = pending(2).num_rows = 0;
   }
+
+  // 0: the group that enters, 1: whose products are in C, 2: whose products are in scratch_.dots.
+  Pending& pending(uint32_t age) { return pending_[(entered_ - age) % 4]; }
 
   int64_t columns_of(int64_t panel) const {
     return smaller(kPanelWidth, weight_.out_dim() - panel * kPanelWidth);
@@ -425,8 +435,8 @@ class Run {
   const int64_t num_steps_, a_stride_, num_tiles_;
   const std::byte* a_;
   const float* x_scales_;
-  Pending in_tiles_, stored_;  // the last group, and the one before it
-  int current_ = 0;            // scratch_.dots to store the next into
+  Pending pending_[4];
+  uint32_t entered_ = 0;
 };
 
 template <WeightElement E>
