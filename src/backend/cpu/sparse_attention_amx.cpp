@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over a block of cached rows with bf16 tiles: queries, dequantised rows and softmax weights are
 // rounded to bf16, products and sums are f32. (Tiles take bf16 below 2^-126 for zero.)
-//   logits  [keys x heads] = rows [keys x dims] * queries   [dims x heads], 64 keys at a time
-//   output [heads x dims]  = weights [heads x keys] * latents [keys x dims], the whole block at once
-// A gathered row is written twice: as it is, which is the left factor of logits, and side by side with its
-// neighbour, as the right factor of the output wants keys (tiles-inl.h). A softmax maximum is known before
-// any weight is made, so nothing is rescaled within a block.
+//   logits  [keys x heads] = rows [keys x dims] * queries   [dims x heads], 16 keys at a time
+//   output [heads x dims]  = weights [heads x keys] * latents [keys x dims], 32 dims at a time
+// Tiles are gathered just before they are multiplied, from rows that were fetched to the second cache ahead:
+// what is written fits the first cache, as writing beyond it costs most. Each row is so read twice: 16 keys x
+// 32 dims as they are, the left factor of logits, and 32 keys x 32 dims with neighbouring keys side by side
+// (tiles-inl.h), the right factor of the output. A softmax maximum is known before any weight is made:
+// nothing is rescaled within a block.
 #include "backend/cpu/sparse_attention_kernel.h"
 #include "base/check.h"
 
@@ -23,26 +25,21 @@ namespace indexshare {
 
 namespace {
 
-constexpr int64_t kStep = 64;      // keys gathered and scored at a time
-constexpr int64_t kTileKeys = 32;  // keys of a weight tile
-constexpr int64_t kSteps = kKeyBlock / kStep, kKeyTiles = kKeyBlock / kTileKeys;
-constexpr int64_t kMost = 16;  // rows of a tile, lanes of a vector
+constexpr int64_t kTileKeys = 32;                     // of a tile of weights
+constexpr int64_t kKeyTiles = kKeyBlock / kTileKeys;  // of a block
+constexpr int64_t kRowTiles = 4;
+// Tiles gathered before one is multiplied: a tile load waits for stores to its memory (measured: logits of 16
+// heads a fifth faster than with none ahead).
+constexpr int64_t kAhead = 2;
 
 using amx::kTileBytes;
 
-int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Compilers take tile loads for instructions that read no memory: what was stored before must not come later.
 void stores_are_done() { asm volatile("" ::: "memory"); }
 
 int64_t num_dim_tiles(const AttentionShape& shape) { return (shape.dim + 31) / 32; }  // of 32
-
-// Bytes from one gathered row to the next: room for what is read beyond it, and no power of two.
-int64_t row_stride(const AttentionShape& shape) {
-  const int64_t dims = 32 * num_dim_tiles(shape);
-  return 2 * (dims > shape.latent ? dims : shape.latent) + 64;
-}
 
 struct Scratch16 {
   Scratch16(const AttentionShape& shape, std::byte* memory) {
@@ -51,8 +48,8 @@ struct Scratch16 {
       used += bytes;
       return taken;
     };
-    rows = take(kStep * row_stride(shape));
-    pairs = take(kKeyTiles * shape.latent / 16 * kTileBytes);
+    rows = take(kRowTiles * kTileBytes);
+    pairs = take(kKeyTiles * 2 * kTileBytes);
     weights = take(shape.heads / 16 * kKeyTiles * kTileBytes);
     products = reinterpret_cast<float*>(take(4 * kTileBytes));
     logits = reinterpret_cast<float*>(take(kKeyBlock * shape.heads * 4));
@@ -60,8 +57,8 @@ struct Scratch16 {
     add = reinterpret_cast<float*>(take(shape.heads * 4));
   }
 
-  std::byte* rows;     // [64, row_stride] bf16
-  std::byte* pairs;    // [8][latent/16] tiles of 16 pairs of keys x 16 dims x 2 bf16
+  std::byte* rows;     // [4] tiles of 16 keys x 32 dims bf16, in turns
+  std::byte* pairs;    // [8][2] tiles of 16 pairs of keys x 16 dims x 2 bf16
   std::byte* weights;  // [heads/16][8] tiles of 16 heads x 32 keys bf16
   float* products;     // [4][16 heads, 16 dims]
   float* logits;       // [256, heads]
@@ -73,7 +70,8 @@ size_t scratch_bytes(const AttentionShape& shape) {
   return static_cast<size_t>(Scratch16(shape, nullptr).used);
 }
 
-// [heads/16][dims/32] tiles of 16 pairs of dims x 16 heads x 2 bf16, behind one row of queries as they come.
+// [heads/64][dims/32][4, or what is left of heads/16] tiles of 16 pairs of dims x 16 heads x 2 bf16: in the
+// order they are read in.
 size_t query_bytes(const AttentionShape& shape) {
   return static_cast<size_t>(shape.heads / 16 * num_dim_tiles(shape) * kTileBytes);
 }
@@ -82,10 +80,9 @@ size_t query_bytes(const AttentionShape& shape) {
 
 using Vector = __m512;
 
-// exp to 2 ulp; NaN stays NaN, 0 below -104.
+// exp(x) to 2 ulp for x <= 0; NaN stays NaN, 0 where the result would be subnormal.
 Vector exponential(Vector x) {
-  // max() gives its second operand where one is NaN.
-  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
+  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ);
   const Vector n =
       _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
   // ln 2 in two parts, the first short enough for exact products.
@@ -96,7 +93,7 @@ Vector exponential(Vector x) {
                              5.0000001201e-1f};
   for (float c : kRest) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
   p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-  return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
 // Largest logit to what is subtracted: exp(-inf - -inf) counts as 0.
@@ -162,7 +159,8 @@ void arrange_queries(const AttentionShape& shape, const SparseAttentionArgs& a, 
         v[i] = _mm512_load_si512(dims);
       }
       transpose(v);
-      std::byte* to = queries + (tile * dim_tiles + k) * kTileBytes;
+      const int64_t group = tile / 4 * 4, in_group = smaller(4, shape.heads / 16 - group);
+      std::byte* to = queries + (group * dim_tiles + k * in_group + tile - group) * kTileBytes;
       for (int i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, v[i]);
     }
 }
@@ -173,73 +171,77 @@ __mmask32 first_of_32(int64_t count) {
   return count >= 32 ? ~__mmask32{0} : (__mmask32{1} << (count > 0 ? count : 0)) - 1;
 }
 
-void copy_bf16(const std::byte* from, int64_t count, std::byte* to) {
-  for (int64_t i = 0; i < count; i += 32) {
-    const __mmask32 mask = first_of_32(count - i);
-    _mm512_mask_storeu_epi16(to + 2 * i, mask, _mm512_maskz_loadu_epi16(mask, from + 2 * i));
-  }
-}
-
-// 32 codes * scale
-__m512i dequantise(__m256i codes, Vector scale) {
-  const Vector low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
-  const Vector high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+// 32 codes * an f32 scale, rounded once
+__m512i dequantise(const std::byte* codes, const std::byte* scale) {
+  const auto* from = reinterpret_cast<const __m128i*>(codes);
+  float value;
+  __builtin_memcpy(&value, scale, sizeof value);
+  const Vector factor = _mm512_set1_ps(value);
+  const Vector low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from)));
+  const Vector high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from + 1)));
   return reinterpret_cast<__m512i>(
-      _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, scale), _mm512_mul_ps(low, scale)));
+      _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, factor), _mm512_mul_ps(low, factor)));
 }
 
-void load_int8_row(const LatentLayout& layout, const std::byte* from, int64_t tail, std::byte* to) {
-  for (int64_t i = 0; i < layout.num_codes; i += 32) {
-    float scale;
-    __builtin_memcpy(&scale, from + layout.scales_at + i / kLatentScaleGroup * 4, sizeof scale);
-    const __m256i codes = _mm256_maskz_loadu_epi8(first_of_32(layout.num_codes - i), from + i);
-    _mm512_storeu_si512(to + 2 * i, dequantise(codes, _mm512_set1_ps(scale)));
+// Dims [d, d + 32) of a cached row as bf16, zero beyond its last. In int8 rows codes come first, then the
+// tail.
+template <RowFormat kFormat>
+__m512i load_dims(const AttentionShape& shape, const std::byte* row, int64_t d) {
+  const bool whole = d + 32 <= shape.dim;
+  if constexpr (kFormat == RowFormat::bf16) {
+    if (whole) return _mm512_loadu_si512(row + 2 * d);
+    return _mm512_maskz_loadu_epi16(first_of_32(shape.dim - d), row + 2 * d);
   }
-  copy_bf16(from + layout.tail_at, tail, to + 2 * layout.num_codes);
+  const LatentLayout& layout = shape.rows;
+  const int64_t codes = layout.num_codes - d;
+  const std::byte* scale = row + layout.scales_at + d / kLatentScaleGroup * 4;
+  if (codes >= 32) return dequantise(row + d, scale);
+  // The tail's elements land where their dims are: the address may lie before them, what is read does not.
+  const std::byte* tail = row + layout.tail_at - 2 * codes;
+  if (codes <= 0 && whole) return _mm512_loadu_si512(tail);
+  alignas(32) std::byte some[32] = {};
+  for (int64_t i = 0; i < codes; ++i) some[i] = row[d + i];
+  const __m512i values = codes > 0 ? dequantise(some, scale) : _mm512_setzero_si512();
+  return _mm512_mask_loadu_epi16(values, first_of_32(shape.dim - d) & ~first_of_32(codes), tail);
 }
 
-// One cached row as bf16, zeros up to whole tiles.
-void load_row(const AttentionShape& shape, const std::byte* from, std::byte* to) {
-  _mm512_storeu_si512(to + 64 * (num_dim_tiles(shape) - 1), _mm512_setzero_si512());
-  if (shape.format == RowFormat::bf16) {
-    copy_bf16(from, shape.dim, to);
-  } else {
-    load_int8_row(shape.rows, from, shape.dim - shape.rows.num_codes, to);
+/// The rows of the next block, fetched one by one while outputs are summed: half of them, as far as that goes
+/// (measured: fetching all, or during the logits too, is slower; loads of those 16 rows keep the memory
+/// busy).
+struct Ahead {
+  const KeyBlock& block;
+  int64_t num_lines, fetched = 0;
+
+  void fetch() {
+    if (fetched >= block.size) return;
+    const std::byte* row = block.rows[fetched++];
+    for (int64_t line = 0; line < num_lines; ++line) _mm_prefetch(row + 64 * line, _MM_HINT_T1);
+  }
+};
+
+// Dims [d, d + 32) of 16 rows: a left tile.
+template <RowFormat kFormat>
+void gather_rows(const AttentionShape& shape, const std::byte* const* rows, int64_t d, std::byte* to) {
+  for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, load_dims<kFormat>(shape, rows[i], d));
+}
+
+// Dims [d, d + 32) of 32 rows of the block, zeros behind its end: two right tiles. unpack works within 128
+// bits: the first tile gets dims 0-3, 8-11, 16-19, 24-27 and the second the others; natural_order() undoes
+// that.
+template <RowFormat kFormat>
+void gather_pairs(const AttentionShape& shape, const KeyBlock& block, int64_t begin, int64_t d,
+                  std::byte* to) {
+  const auto load = [&](int64_t key) {
+    return key < block.size ? load_dims<kFormat>(shape, block.rows[key], d) : _mm512_setzero_si512();
+  };
+  for (int64_t key = begin; key < begin + kTileKeys; key += 2, to += 64) {
+    const __m512i a = load(key), b = load(key + 1);
+    _mm512_store_si512(to, _mm512_unpacklo_epi16(a, b));
+    _mm512_store_si512(to + kTileBytes, _mm512_unpackhi_epi16(a, b));
   }
 }
 
-// Two rows to tiles of pairs. unpack works within 128 bits: of 32 dims the first tile gets 0-3, 8-11, 16-19,
-// 24-27 and the second the others; natural_order() undoes that.
-void pair_rows(const AttentionShape& shape, const std::byte* a, const std::byte* b, std::byte* to) {
-  for (int64_t d = 0; d < shape.latent; d += 32) {
-    const __m512i x = _mm512_loadu_si512(a + 2 * d), y = _mm512_loadu_si512(b + 2 * d);
-    _mm512_storeu_si512(to + d / 16 * kTileBytes, _mm512_unpacklo_epi16(x, y));
-    _mm512_storeu_si512(to + (d / 16 + 1) * kTileBytes, _mm512_unpackhi_epi16(x, y));
-  }
-}
-
-// Rows [begin, begin + 64) of the block, zeros behind its end.
-void gather(const AttentionShape& shape, const JoinArgs& j, int64_t begin, const Scratch16& scratch) {
-  const int64_t size = j.now->size, stride = row_stride(shape);
-  const int64_t end = smaller(begin + kStep, round_up(size, kTileKeys));
-  for (int64_t i = begin; i < end; i += 2) {
-    std::byte* to = scratch.rows + (i - begin) * stride;
-    for (int64_t r = 0; r < 2; ++r) {
-      if (i + r < size) {
-        load_row(shape, j.now->rows[i + r], to + r * stride);
-      } else {
-        __builtin_memset(to + r * stride, 0, static_cast<size_t>(stride));
-      }
-    }
-    pair_rows(shape, to, to + stride,
-              scratch.pairs + i / kTileKeys * (shape.latent / 16) * kTileBytes + i % kTileKeys / 2 * 64);
-    const auto lines = static_cast<int64_t>(shape.rows.row_bytes + 63) / 64;
-    for (int64_t n = i; n < i + 2 && n < j.next->size; ++n)
-      for (int64_t line = 0; line < lines; ++line) _mm_prefetch(j.next->rows[n] + 64 * line, _MM_HINT_T1);
-  }
-}
-
-// ---- logits ----
+// ---- products ----
 
 void zero_products() {
   _tile_zero(0);
@@ -248,54 +250,74 @@ void zero_products() {
   _tile_zero(3);
 }
 
-// logits [64, heads] of the gathered rows.
-void score(const AttentionShape& shape, const std::byte* rows, const std::byte* queries, float* logits) {
-  const int64_t dim_tiles = num_dim_tiles(shape), stride = row_stride(shape), row16 = 16 * stride;
-  const int64_t head_tiles = shape.heads / 16, to_stride = 4 * shape.heads, to16 = 16 * shape.heads;
-  stores_are_done();
-  int64_t tile = 0;
-  for (; tile + 2 <= head_tiles; tile += 2) {
-    const std::byte* b = queries + tile * dim_tiles * kTileBytes;
-    for (int64_t key = 0; key < kStep; key += 32) {
-      const std::byte* a = rows + key * stride;
-      zero_products();
-      for (int64_t k = 0; k < dim_tiles; ++k) {
-        _tile_loadd(6, b + k * kTileBytes, 64);
-        _tile_loadd(7, b + (dim_tiles + k) * kTileBytes, 64);
-        _tile_loadd(4, a + 64 * k, stride);
-        _tile_loadd(5, a + 64 * k + row16, stride);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-      }
-      float* to = logits + key * shape.heads + 16 * tile;
-      _tile_stored(0, to, to_stride);
-      _tile_stored(1, to + 16, to_stride);
-      _tile_stored(2, to + to16, to_stride);
-      _tile_stored(3, to + to16 + 16, to_stride);
+// Logits of 16 rows and kTiles x 16 heads to logits [16, heads]. One tile's products wait for one another: a
+// single tile of heads has two sums.
+template <RowFormat kFormat, int kTiles>
+void score(const AttentionShape& shape, const Scratch16& scratch, const std::byte* const* rows,
+           const std::byte* queries, float* logits) {
+  const int64_t dim_tiles = num_dim_tiles(shape), stride = 4 * shape.heads;
+  const auto gather = [&](int64_t k) {
+    if (k < dim_tiles) gather_rows<kFormat>(shape, rows, 32 * k, scratch.rows + k % kRowTiles * kTileBytes);
+  };
+  for (int64_t k = 0; k < kAhead; ++k) gather(k);
+  zero_products();
+  for (int64_t k = 0; k < dim_tiles; ++k, queries += kTiles * kTileBytes) {
+    gather(k + kAhead);
+    stores_are_done();
+    _tile_loadd(4, scratch.rows + k % kRowTiles * kTileBytes, 64);
+    _tile_loadd(5, queries, 64);
+    if (kTiles == 1 && k % 2 != 0) {
+      _tile_dpbf16ps(1, 4, 5);
+      continue;
+    }
+    _tile_dpbf16ps(0, 4, 5);
+    if constexpr (kTiles > 1) {
+      _tile_loadd(6, queries + kTileBytes, 64);
+      _tile_dpbf16ps(1, 4, 6);
+    }
+    if constexpr (kTiles > 2) {
+      _tile_loadd(7, queries + 2 * kTileBytes, 64);
+      _tile_dpbf16ps(2, 4, 7);
+    }
+    if constexpr (kTiles > 3) {
+      _tile_loadd(5, queries + 3 * kTileBytes, 64);
+      _tile_dpbf16ps(3, 4, 5);
     }
   }
-  if (tile < head_tiles) {
-    const std::byte* b = queries + tile * dim_tiles * kTileBytes;
-    zero_products();
-    for (int64_t k = 0; k < dim_tiles; ++k) {
-      const std::byte* a = rows + 64 * k;
-      _tile_loadd(7, b + k * kTileBytes, 64);
-      _tile_loadd(4, a, stride);
-      _tile_loadd(5, a + row16, stride);
-      _tile_loadd(6, a + 2 * row16, stride);
-      _tile_dpbf16ps(0, 4, 7);
-      _tile_loadd(4, a + 3 * row16, stride);
-      _tile_dpbf16ps(1, 5, 7);
-      _tile_dpbf16ps(2, 6, 7);
-      _tile_dpbf16ps(3, 4, 7);
+  if constexpr (kTiles == 1) {
+    _tile_stored(0, scratch.products, 64);
+    _tile_stored(1, scratch.products + 256, 64);
+    for (const float* from = scratch.products; from < scratch.products + 256;
+         from += 16, logits += shape.heads)
+      _mm512_storeu_ps(logits, _mm512_add_ps(_mm512_load_ps(from), _mm512_load_ps(from + 256)));
+    return;
+  }
+  _tile_stored(0, logits, stride);
+  _tile_stored(1, logits + 16, stride);
+  if constexpr (kTiles > 2) _tile_stored(2, logits + 32, stride);
+  if constexpr (kTiles > 3) _tile_stored(3, logits + 48, stride);
+}
+
+// Logits of 16 rows and all heads.
+template <RowFormat kFormat>
+void score_rows(const AttentionShape& shape, const Scratch16& scratch, const std::byte* const* rows,
+                const std::byte* queries, float* logits) {
+  const int64_t head_bytes = num_dim_tiles(shape) * kTileBytes / 16;
+  for (int64_t h = 0; h < shape.heads; h += 64) {
+    const std::byte* q = queries + h * head_bytes;
+    switch (shape.heads - h) {
+      case 16:
+        score<kFormat, 1>(shape, scratch, rows, q, logits + h);
+        break;
+      case 32:
+        score<kFormat, 2>(shape, scratch, rows, q, logits + h);
+        break;
+      case 48:
+        score<kFormat, 3>(shape, scratch, rows, q, logits + h);
+        break;
+      default:
+        score<kFormat, 4>(shape, scratch, rows, q, logits + h);
     }
-    float* to = logits + 16 * tile;
-    _tile_stored(0, to, to_stride);
-    _tile_stored(1, to + to16, to_stride);
-    _tile_stored(2, to + 2 * to16, to_stride);
-    _tile_stored(3, to + 3 * to16, to_stride);
   }
 }
 
@@ -379,11 +401,12 @@ void natural_order(Vector& low, Vector& high) {
   high = _mm512_permutex2var_ps(x, second, y);
 }
 
-// The state's output of 16 heads x 32 dims joined with two product tiles.
-void join_output(const AttentionShape& shape, const float* products, const Scratch16& scratch, bool first,
-                 int64_t head, int64_t d, float* output) {
-  for (int64_t r = 0; r < kMost; ++r) {
-    Vector low = _mm512_loadu_ps(products + 16 * r), high = _mm512_loadu_ps(products + 256 + 16 * r);
+// The state's output of 16 heads x 32 dims joined with product(row, half) [16].
+template <class Product>
+void join_output(const AttentionShape& shape, const Scratch16& scratch, bool first, int64_t head, int64_t d,
+                 float* output, const Product& product) {
+  for (int64_t r = 0; r < 16; ++r) {
+    Vector low = product(r, 0), high = product(r, 1);
     natural_order(low, high);
     float* to = output + (head + r) * shape.latent + d;
     if (!first) {
@@ -396,70 +419,96 @@ void join_output(const AttentionShape& shape, const float* products, const Scrat
   }
 }
 
-// Weights * latents of the block, joined to the state: two tiles of heads x 32 dims at a time, or one x 64.
-void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch, float* output) {
-  const int64_t key_tiles = (j.now->size + kTileKeys - 1) / kTileKeys, head_tiles = shape.heads / 16;
-  const int64_t next_keys = shape.latent / 16 * kTileBytes, next_heads = kKeyTiles * kTileBytes;
+// Weights * latents of the block for kTiles x 16 heads from `head` on and 32 dims, to products [kTiles][2]
+// tiles. A single tile of heads has two sums, of even and odd tiles of keys, at products and behind.
+template <RowFormat kFormat, int kTiles>
+void multiply(const AttentionShape& shape, const KeyBlock& block, const Scratch16& scratch, int64_t head,
+              int64_t d, Ahead& ahead) {
+  const std::byte* weights = scratch.weights + head / 16 * kKeyTiles * kTileBytes;
+  const std::byte* pairs = scratch.pairs;
   float* products = scratch.products;
-  stores_are_done();
-  for (int64_t d = 0; d < shape.latent; d += 64) {
-    int64_t tile = 0;
-    for (; tile + 2 <= head_tiles; tile += 2)
-      for (int64_t half = d; half < d + 64; half += 32) {
-        const std::byte* a = scratch.weights + tile * next_heads;
-        const std::byte* b = scratch.pairs + half / 16 * kTileBytes;
-        zero_products();
-        for (int64_t k = 0; k < key_tiles; ++k) {
-          _tile_loadd(4, a + k * kTileBytes, 64);
-          _tile_loadd(5, a + k * kTileBytes + next_heads, 64);
-          _tile_loadd(6, b + k * next_keys, 64);
-          _tile_loadd(7, b + k * next_keys + kTileBytes, 64);
-          _tile_dpbf16ps(0, 4, 6);
-          _tile_dpbf16ps(1, 4, 7);
-          _tile_dpbf16ps(2, 5, 6);
-          _tile_dpbf16ps(3, 5, 7);
-        }
-        _tile_stored(0, products, 64);
-        _tile_stored(1, products + 256, 64);
-        _tile_stored(2, products + 512, 64);
-        _tile_stored(3, products + 768, 64);
-        join_output(shape, products, scratch, j.first, 16 * tile, half, output);
-        join_output(shape, products + 512, scratch, j.first, 16 * tile + 16, half, output);
-      }
-    if (tile == head_tiles) continue;
-    const std::byte* a = scratch.weights + tile * next_heads;
-    const std::byte* b = scratch.pairs + d / 16 * kTileBytes;
-    zero_products();
-    for (int64_t k = 0; k < key_tiles; ++k) {
-      _tile_loadd(7, a + k * kTileBytes, 64);
-      _tile_loadd(4, b + k * next_keys, 64);
-      _tile_loadd(5, b + k * next_keys + kTileBytes, 64);
-      _tile_loadd(6, b + k * next_keys + 2 * kTileBytes, 64);
-      _tile_dpbf16ps(0, 7, 4);
-      _tile_loadd(4, b + k * next_keys + 3 * kTileBytes, 64);
-      _tile_dpbf16ps(1, 7, 5);
-      _tile_dpbf16ps(2, 7, 6);
-      _tile_dpbf16ps(3, 7, 4);
+  const auto gather = [&](int64_t key) {
+    if (head == 0 && key < block.size)
+      gather_pairs<kFormat>(shape, block, key, d, scratch.pairs + key / kTileKeys * (2 * kTileBytes));
+  };
+  for (int64_t i = 0; i < kAhead; ++i) gather(i * kTileKeys);
+  zero_products();
+  for (int64_t key = 0; key < block.size; key += kTileKeys, weights += kTileBytes, pairs += 2 * kTileBytes) {
+    gather(key + kAhead * kTileKeys);
+    stores_are_done();
+    _tile_loadd(4, weights, 64);
+    _tile_loadd(6, pairs, 64);
+    _tile_loadd(7, pairs + kTileBytes, 64);
+    if (kTiles == 1 && key / kTileKeys % 2 != 0) {
+      _tile_dpbf16ps(2, 4, 6);
+      _tile_dpbf16ps(3, 4, 7);
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
     }
-    _tile_stored(0, products, 64);
-    _tile_stored(1, products + 256, 64);
-    _tile_stored(2, products + 512, 64);
-    _tile_stored(3, products + 768, 64);
-    join_output(shape, products, scratch, j.first, 16 * tile, d, output);
-    join_output(shape, products + 512, scratch, j.first, 16 * tile, d + 32, output);
+    if constexpr (kTiles > 1) {
+      _tile_loadd(5, weights + kKeyTiles * kTileBytes, 64);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    if (head == 0) ahead.fetch();
   }
+  _tile_stored(0, products, 64);
+  _tile_stored(1, products + 256, 64);
+  _tile_stored(2, products + 512, 64);
+  _tile_stored(3, products + 768, 64);
+}
+
+// Weights * latents of the block, joined to the state.
+template <RowFormat kFormat>
+void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch, Ahead& ahead,
+                float* output) {
+  const float* products = scratch.products;
+  for (int64_t d = 0; d < shape.latent; d += 32) {
+    int64_t head = 0;
+    for (; head + 32 <= shape.heads; head += 32) {
+      multiply<kFormat, 2>(shape, *j.now, scratch, head, d, ahead);
+      for (int64_t n = 0; n < 2; ++n)
+        join_output(shape, scratch, j.first, head + 16 * n, d, output, [&](int64_t r, int64_t half) {
+          return _mm512_load_ps(products + 512 * n + 256 * half + 16 * r);
+        });
+    }
+    if (head == shape.heads) continue;
+    multiply<kFormat, 1>(shape, *j.now, scratch, head, d, ahead);
+    join_output(shape, scratch, j.first, head, d, output, [&](int64_t r, int64_t half) {
+      const float* even = products + 256 * half + 16 * r;
+      return _mm512_add_ps(_mm512_load_ps(even), _mm512_load_ps(even + 512));
+    });
+  }
+}
+
+template <RowFormat kFormat>
+void score_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch) {
+  for (int64_t begin = 0; begin < j.now->size; begin += 16) {
+    const std::byte* rows[16];  // behind the end the last one again
+    for (int64_t i = 0; i < 16; ++i) rows[i] = j.now->rows[smaller(begin + i, j.now->size - 1)];
+    score_rows<kFormat>(shape, scratch, rows, j.queries, scratch.logits + begin * shape.heads);
+  }
+}
+
+template <RowFormat kFormat>
+void join_rows(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
+               const AttentionState& state) {
+  Ahead ahead{*j.next, static_cast<int64_t>(shape.rows.row_bytes + 63) / 64};
+  score_block<kFormat>(shape, j, scratch);
+  weigh_block(shape, j, scratch, state);
+  accumulate<kFormat>(shape, j, scratch, ahead, state.output);
 }
 
 void join_block(const AttentionShape& shape, const JoinArgs& j, std::byte* memory, float* state_memory) {
   const amx::TileScope tiles;
   const Scratch16 scratch(shape, memory);
   const AttentionState state(state_memory, shape);
-  for (int64_t begin = 0; begin < j.now->size; begin += kStep) {
-    gather(shape, j, begin, scratch);
-    score(shape, scratch.rows, j.queries, scratch.logits + begin * shape.heads);
+  if (shape.format == RowFormat::int8) {
+    join_rows<RowFormat::int8>(shape, j, scratch, state);
+  } else {
+    join_rows<RowFormat::bf16>(shape, j, scratch, state);
   }
-  weigh_block(shape, j, scratch, state);
-  accumulate(shape, j, scratch, state.output);
 }
 
 void merge(const AttentionShape& shape, float* into_memory, float* later_memory) {
