@@ -45,7 +45,7 @@ struct Scratch16 {
   Scratch16(const AttentionShape& shape, std::byte* memory) {
     const auto take = [&](int64_t bytes) {
       std::byte* taken = memory + used;
-      used += bytes;
+      used += (bytes + 63) / 64 * 64;
       return taken;
     };
     rows = take(kRowTiles * kTileBytes);
@@ -55,14 +55,18 @@ struct Scratch16 {
     logits = reinterpret_cast<float*>(take(kKeyBlock * shape.heads * 4));
     keep = reinterpret_cast<float*>(take(shape.heads * 4));
     add = reinterpret_cast<float*>(take(shape.heads * 4));
+    row_at = reinterpret_cast<const std::byte**>(take(kKeyBlock * static_cast<int64_t>(sizeof(void*))));
+    zeros = take(static_cast<int64_t>(shape.rows.row_bytes) + 64);
   }
 
-  std::byte* rows;     // [4] tiles of 16 keys x 32 dims bf16, in turns
-  std::byte* pairs;    // [8][2] tiles of 16 pairs of keys x 16 dims x 2 bf16
-  std::byte* weights;  // [heads/16][8] tiles of 16 heads x 32 keys bf16
-  float* products;     // [4][16 heads, 16 dims]
-  float* logits;       // [256, heads]
-  float *keep, *add;   // [heads] factors of the earlier state and of the block's
+  std::byte* rows;           // [4] tiles of 16 keys x 32 dims bf16, in turns
+  std::byte* pairs;          // [8][2] tiles of 16 pairs of keys x 16 dims x 2 bf16
+  std::byte* weights;        // [heads/16][8] tiles of 16 heads x 32 keys bf16
+  float* products;           // [4][16 heads, 16 dims]
+  float* logits;             // [256, heads]
+  float *keep, *add;         // [heads] factors of the earlier state and of the block's
+  const std::byte** row_at;  // [256] the block's rows, then zeros
+  std::byte* zeros;          // a cached row of zeros
   int64_t used = 0;
 };
 
@@ -183,27 +187,31 @@ __m512i dequantise(const std::byte* codes, const std::byte* scale) {
       _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, factor), _mm512_mul_ps(low, factor)));
 }
 
-// Dims [d, d + 32) of a cached row as bf16, zero beyond its last. In int8 rows codes come first, then the
-// tail.
-template <RowFormat kFormat>
-__m512i load_dims(const AttentionShape& shape, const std::byte* row, int64_t d) {
-  const bool whole = d + 32 <= shape.dim;
-  if constexpr (kFormat == RowFormat::bf16) {
-    if (whole) return _mm512_loadu_si512(row + 2 * d);
+// How dims [d, d + 32) of a cached row become bf16, zero beyond the row's last.
+template <bool kWhole>  // rows are whole tiles of 32 dims
+struct Bf16Rows {
+  static __m512i load(const AttentionShape& shape, const std::byte* row, int64_t d) {
+    if constexpr (kWhole) return _mm512_loadu_si512(row + 2 * d);
     return _mm512_maskz_loadu_epi16(first_of_32(shape.dim - d), row + 2 * d);
   }
-  const LatentLayout& layout = shape.rows;
-  const int64_t codes = layout.num_codes - d;
-  const std::byte* scale = row + layout.scales_at + d / kLatentScaleGroup * 4;
-  if (codes >= 32) return dequantise(row + d, scale);
-  // The tail's elements land where their dims are: the address may lie before them, what is read does not.
-  const std::byte* tail = row + layout.tail_at - 2 * codes;
-  if (codes <= 0 && whole) return _mm512_loadu_si512(tail);
-  alignas(32) std::byte some[32] = {};
-  for (int64_t i = 0; i < codes; ++i) some[i] = row[d + i];
-  const __m512i values = codes > 0 ? dequantise(some, scale) : _mm512_setzero_si512();
-  return _mm512_mask_loadu_epi16(values, first_of_32(shape.dim - d) & ~first_of_32(codes), tail);
-}
+};
+
+// In int8 rows codes come first, then the tail.
+struct Int8Rows {
+  static __m512i load(const AttentionShape& shape, const std::byte* row, int64_t d) {
+    const LatentLayout& layout = shape.rows;
+    const int64_t codes = layout.num_codes - d;
+    const std::byte* scale = row + layout.scales_at + d / kLatentScaleGroup * 4;
+    if (codes >= 32) return dequantise(row + d, scale);
+    // The tail's elements land where their dims are: the address may lie before them, what is read does not.
+    const std::byte* tail = row + layout.tail_at - 2 * codes;
+    if (codes <= 0) return _mm512_maskz_loadu_epi16(first_of_32(shape.dim - d), tail);
+    alignas(32) std::byte some[32] = {};
+    for (int64_t i = 0; i < codes; ++i) some[i] = row[d + i];
+    return _mm512_mask_loadu_epi16(dequantise(some, scale), first_of_32(shape.dim - d) & ~first_of_32(codes),
+                                   tail);
+  }
+};
 
 /// The rows of the next block, fetched one by one while outputs are summed: half of them, as far as that goes
 /// (measured: fetching all, or during the logits too, is slower; loads of those 16 rows keep the memory
@@ -220,24 +228,21 @@ struct Ahead {
 };
 
 // Dims [d, d + 32) of 16 rows: a left tile.
-template <RowFormat kFormat>
+template <class Rows>
 void gather_rows(const AttentionShape& shape, const std::byte* const* rows, int64_t d, std::byte* to) {
-  for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, load_dims<kFormat>(shape, rows[i], d));
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, Rows::load(shape, rows[i], d));
 }
 
-// Dims [d, d + 32) of 32 rows of the block, zeros behind its end: two right tiles. unpack works within 128
-// bits: the first tile gets dims 0-3, 8-11, 16-19, 24-27 and the second the others; natural_order() undoes
-// that.
-template <RowFormat kFormat>
-void gather_pairs(const AttentionShape& shape, const KeyBlock& block, int64_t begin, int64_t d,
-                  std::byte* to) {
-  const auto load = [&](int64_t key) {
-    return key < block.size ? load_dims<kFormat>(shape, block.rows[key], d) : _mm512_setzero_si512();
-  };
-  for (int64_t key = begin; key < begin + kTileKeys; key += 2, to += 64) {
-    const __m512i a = load(key), b = load(key + 1);
-    _mm512_store_si512(to, _mm512_unpacklo_epi16(a, b));
-    _mm512_store_si512(to + kTileBytes, _mm512_unpackhi_epi16(a, b));
+// Dims [d, d + 32) of 32 rows: two right tiles. unpack works within 128 bits: the first tile gets dims 0-3,
+// 8-11, 16-19, 24-27 and the second the others; natural_order() undoes that.
+template <class Rows>
+void gather_pairs(const AttentionShape& shape, const std::byte* const* rows, int64_t d, std::byte* to) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kTileKeys / 2; ++i) {
+    const __m512i a = Rows::load(shape, rows[2 * i], d), b = Rows::load(shape, rows[2 * i + 1], d);
+    _mm512_store_si512(to + 64 * i, _mm512_unpacklo_epi16(a, b));
+    _mm512_store_si512(to + 64 * i + kTileBytes, _mm512_unpackhi_epi16(a, b));
   }
 }
 
@@ -252,12 +257,12 @@ void zero_products() {
 
 // Logits of 16 rows and kTiles x 16 heads to logits [16, heads]. One tile's products wait for one another: a
 // single tile of heads has two sums.
-template <RowFormat kFormat, int kTiles>
+template <class Rows, int kTiles>
 void score(const AttentionShape& shape, const Scratch16& scratch, const std::byte* const* rows,
            const std::byte* queries, float* logits) {
   const int64_t dim_tiles = num_dim_tiles(shape), stride = 4 * shape.heads;
   const auto gather = [&](int64_t k) {
-    if (k < dim_tiles) gather_rows<kFormat>(shape, rows, 32 * k, scratch.rows + k % kRowTiles * kTileBytes);
+    if (k < dim_tiles) gather_rows<Rows>(shape, rows, 32 * k, scratch.rows + k % kRowTiles * kTileBytes);
   };
   for (int64_t k = 0; k < kAhead; ++k) gather(k);
   zero_products();
@@ -299,7 +304,7 @@ void score(const AttentionShape& shape, const Scratch16& scratch, const std::byt
 }
 
 // Logits of 16 rows and all heads.
-template <RowFormat kFormat>
+template <class Rows>
 void score_rows(const AttentionShape& shape, const Scratch16& scratch, const std::byte* const* rows,
                 const std::byte* queries, float* logits) {
   const int64_t head_bytes = num_dim_tiles(shape) * kTileBytes / 16;
@@ -307,16 +312,16 @@ void score_rows(const AttentionShape& shape, const Scratch16& scratch, const std
     const std::byte* q = queries + h * head_bytes;
     switch (shape.heads - h) {
       case 16:
-        score<kFormat, 1>(shape, scratch, rows, q, logits + h);
+        score<Rows, 1>(shape, scratch, rows, q, logits + h);
         break;
       case 32:
-        score<kFormat, 2>(shape, scratch, rows, q, logits + h);
+        score<Rows, 2>(shape, scratch, rows, q, logits + h);
         break;
       case 48:
-        score<kFormat, 3>(shape, scratch, rows, q, logits + h);
+        score<Rows, 3>(shape, scratch, rows, q, logits + h);
         break;
       default:
-        score<kFormat, 4>(shape, scratch, rows, q, logits + h);
+        score<Rows, 4>(shape, scratch, rows, q, logits + h);
     }
   }
 }
@@ -421,7 +426,7 @@ void join_output(const AttentionShape& shape, const Scratch16& scratch, bool fir
 
 // Weights * latents of the block for kTiles x 16 heads from `head` on and 32 dims, to products [kTiles][2]
 // tiles. A single tile of heads has two sums, of even and odd tiles of keys, at products and behind.
-template <RowFormat kFormat, int kTiles>
+template <class Rows, int kTiles>
 void multiply(const AttentionShape& shape, const KeyBlock& block, const Scratch16& scratch, int64_t head,
               int64_t d, Ahead& ahead) {
   const std::byte* weights = scratch.weights + head / 16 * kKeyTiles * kTileBytes;
@@ -429,7 +434,7 @@ void multiply(const AttentionShape& shape, const KeyBlock& block, const Scratch1
   float* products = scratch.products;
   const auto gather = [&](int64_t key) {
     if (head == 0 && key < block.size)
-      gather_pairs<kFormat>(shape, block, key, d, scratch.pairs + key / kTileKeys * (2 * kTileBytes));
+      gather_pairs<Rows>(shape, scratch.row_at + key, d, scratch.pairs + key / kTileKeys * (2 * kTileBytes));
   };
   for (int64_t i = 0; i < kAhead; ++i) gather(i * kTileKeys);
   zero_products();
@@ -460,21 +465,21 @@ void multiply(const AttentionShape& shape, const KeyBlock& block, const Scratch1
 }
 
 // Weights * latents of the block, joined to the state.
-template <RowFormat kFormat>
+template <class Rows>
 void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch, Ahead& ahead,
                 float* output) {
   const float* products = scratch.products;
   for (int64_t d = 0; d < shape.latent; d += 32) {
     int64_t head = 0;
     for (; head + 32 <= shape.heads; head += 32) {
-      multiply<kFormat, 2>(shape, *j.now, scratch, head, d, ahead);
+      multiply<Rows, 2>(shape, *j.now, scratch, head, d, ahead);
       for (int64_t n = 0; n < 2; ++n)
         join_output(shape, scratch, j.first, head + 16 * n, d, output, [&](int64_t r, int64_t half) {
           return _mm512_load_ps(products + 512 * n + 256 * half + 16 * r);
         });
     }
     if (head == shape.heads) continue;
-    multiply<kFormat, 1>(shape, *j.now, scratch, head, d, ahead);
+    multiply<Rows, 1>(shape, *j.now, scratch, head, d, ahead);
     join_output(shape, scratch, j.first, head, d, output, [&](int64_t r, int64_t half) {
       const float* even = products + 256 * half + 16 * r;
       return _mm512_add_ps(_mm512_load_ps(even), _mm512_load_ps(even + 512));
@@ -482,33 +487,32 @@ void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16&
   }
 }
 
-template <RowFormat kFormat>
+template <class Rows>
 void score_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch) {
-  for (int64_t begin = 0; begin < j.now->size; begin += 16) {
-    const std::byte* rows[16];  // behind the end the last one again
-    for (int64_t i = 0; i < 16; ++i) rows[i] = j.now->rows[smaller(begin + i, j.now->size - 1)];
-    score_rows<kFormat>(shape, scratch, rows, j.queries, scratch.logits + begin * shape.heads);
-  }
+  for (int64_t begin = 0; begin < j.now->size; begin += 16)
+    score_rows<Rows>(shape, scratch, scratch.row_at + begin, j.queries, scratch.logits + begin * shape.heads);
 }
 
-template <RowFormat kFormat>
+template <class Rows>
 void join_rows(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
                const AttentionState& state) {
   Ahead ahead{*j.next, static_cast<int64_t>(shape.rows.row_bytes + 63) / 64};
-  score_block<kFormat>(shape, j, scratch);
+  score_block<Rows>(shape, j, scratch);
   weigh_block(shape, j, scratch, state);
-  accumulate<kFormat>(shape, j, scratch, ahead, state.output);
+  accumulate<Rows>(shape, j, scratch, ahead, state.output);
 }
 
 void join_block(const AttentionShape& shape, const JoinArgs& j, std::byte* memory, float* state_memory) {
   const amx::TileScope tiles;
   const Scratch16 scratch(shape, memory);
+  __builtin_memset(scratch.zeros, 0, shape.rows.row_bytes);
+  for (int64_t i = 0; i < kKeyBlock; ++i)
+    scratch.row_at[i] = i < j.now->size ? j.now->rows[i] : scratch.zeros;
   const AttentionState state(state_memory, shape);
-  if (shape.format == RowFormat::int8) {
-    join_rows<RowFormat::int8>(shape, j, scratch, state);
-  } else {
-    join_rows<RowFormat::bf16>(shape, j, scratch, state);
-  }
+  if (shape.format == RowFormat::int8) return join_rows<Int8Rows>(shape, j, scratch, state);
+  const bool whole = shape.dim % 32 == 0 && shape.latent <= shape.dim;
+  whole ? join_rows<Bf16Rows<true>>(shape, j, scratch, state)
+        : join_rows<Bf16Rows<false>>(shape, j, scratch, state);
 }
 
 void merge(const AttentionShape& shape, float* into_memory, float* later_memory) {
