@@ -242,7 +242,8 @@ struct SparseAttentionArgs {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string description() const = 0;  // e.g. "cpu (avx512_bf16, 2 threads)"
+  virtual std::string description() const = 0;     // e.g. "cpu (amx, 2 threads)"
+  virtual std::string note() const { return {}; }  // what the user should know, e.g. why not a faster path
 
   virtual std::unique_ptr<Buffer> allocate(size_t num_bytes) = 0;
   virtual std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) = 0;

@@ -69,6 +69,7 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
   s.generation = load_generation_config(directory, config.vocab_size);
   for (const std::string& note : s.generation.notes) log(options, note);
   s.backend = make_backend(options.backend, options.threads);
+  if (!s.backend->note().empty()) log(options, s.backend->note());
 
   const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;
   const ModelLimits limits{.max_rows = options.chunk_size,

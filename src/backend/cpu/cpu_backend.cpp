@@ -16,8 +16,7 @@ CpuBackend::CpuBackend(KernelPath path, int threads)
 
 std::string CpuBackend::description() const {
   const char* plural = pool_.size() == 1 ? "" : "s";
-  const std::string note = path_.note.empty() ? "" : "; " + path_.note;
-  return fmt::format("cpu ({}, {} thread{}{})", path_.name, pool_.size(), plural, note);
+  return fmt::format("cpu ({}, {} thread{})", path_.name, pool_.size(), plural);
 }
 
 std::unique_ptr<Buffer> CpuBackend::allocate(size_t num_bytes) {

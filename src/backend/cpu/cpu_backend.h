@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
   CpuBackend(KernelPath path, int threads);
 
   std::string description() const override;
+  std::string note() const override { return path_.note; }
 
   std::unique_ptr<Buffer> allocate(size_t num_bytes) override;
   std::unique_ptr<Matrix> load_matrix(const MatrixSource& source) override;
