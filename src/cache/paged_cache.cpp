@@ -61,7 +61,9 @@ int64_t PagedCache::pages_to_grow(const CachedSequence& sequence, int64_t new_le
 }
 
 bool PagedCache::writes_into_shared_page(const CachedSequence& sequence) const {
-  return sequence.length % config_.page_size != 0 && pool_.is_shared(sequence.pages.back());
+  if (sequence.pages.empty()) return false;
+  const bool last_page_is_open = sequence.length % config_.page_size != 0 || config_.late_rows > 0;
+  return last_page_is_open && pool_.is_shared(sequence.pages.back());
 }
 
 void PagedCache::grow(CachedSequence& sequence, int64_t new_length) {

@@ -21,6 +21,9 @@ struct CacheConfig {
   RowFormat latent_format = RowFormat::f32, index_key_format = RowFormat::f32;
   int64_t page_size = 64;     // positions a page
   int64_t num_positions = 0;  // capacity over all sequences; rounded up to pages
+  // Last positions of a sequence whose rows may be written when it goes on: 1 where an MTP layer, whose row t
+  // needs the token at t + 1, keeps rows of its own.
+  int64_t late_rows = 0;
 };
 
 /// Bytes one cached position takes over all layers.

@@ -9,18 +9,19 @@
 
 namespace indexshare {
 
-void Model::attention(int layer, const Batch& batch, PagedCache& cache) {
-  const AttentionWeights& w = weights_.layers[layer].attention;
+void Model::attention(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection) {
+  const AttentionWeights& w = layer_weights(layer).attention;
   project_queries(w, batch);
-  write_latents(layer, batch, cache);
-  if (selects() && config_.plan.is_full(layer)) select(layer, batch, cache);
+  if (batch.leaves_keys) write_latents(layer, batch, cache);
+  if (selects() && source_of(layer) == layer && !selection.is_of(layer, step_))
+    select(layer, batch, cache, selection);
   absorb_keys(w, batch.num_rows());
-  attend(layer, batch, cache);
+  attend(layer, batch, cache, selection);
   project_output(w, batch.num_rows());
 }
 
 void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
-  const Timed timed(counters_.seconds.projections);
+  const Timed timed(counters_->seconds.projections);
   const int64_t rows = batch.num_rows(), rank = config_.q_lora_rank, qk = config_.qk_dim();
   Workspace& ws = workspace_;
   const LinearArgs products[] = {{.x = ws.normed,
@@ -35,10 +36,11 @@ void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
                                   .y = ws.kv_row,
                                   .y_stride = config_.latent_row_dim(),
                                   .num_rows = rows}};
-  backend_.linear(products);
-  counters_.projections += 2ull * rows * config_.hidden_dim * (rank + config_.latent_row_dim());
+  const int64_t kv_dim = batch.leaves_keys ? config_.latent_row_dim() : 0;
+  backend_.linear(std::span(products).first(kv_dim > 0 ? 2 : 1));
+  counters_->projections += 2ull * rows * config_.hidden_dim * (rank + kv_dim);
   add_bias(ws.q_latent, w.q_a_bias, rows);
-  add_bias(ws.kv_row, w.kv_a_bias, rows);
+  if (kv_dim > 0) add_bias(ws.kv_row, w.kv_a_bias, rows);
   backend_.rms_norm({.x = ws.q_latent,
                      .x_stride = rank,
                      .weight = w.q_a_norm.data(),
@@ -47,14 +49,14 @@ void Model::project_queries(const AttentionWeights& w, const Batch& batch) {
                      .num_rows = rows,
                      .dim = rank,
                      .eps = config_.lora_norm_eps});
-  linear(ws.q_latent, *w.q_b, ws.query, rows, counters_.projections);
+  linear(ws.q_latent, *w.q_b, ws.query, rows, counters_->projections);
   rope(ws.query + config_.nope_dim, config_.num_heads * qk, qk, config_.num_heads, config_.rope_layout,
        batch);
 }
 
 void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
-  const Timed timed(counters_.seconds.projections);
-  const AttentionWeights& w = weights_.layers[layer].attention;
+  const Timed timed(counters_->seconds.projections);
+  const AttentionWeights& w = layer_weights(layer).attention;
   const int64_t dim = config_.latent_row_dim();
   float* row = workspace_.kv_row;
   backend_.rms_norm({.x = row,
@@ -72,7 +74,7 @@ void Model::write_latents(int layer, const Batch& batch, PagedCache& cache) {
 
 // W_k goes into the queries, so that they meet the cached latents directly.
 void Model::absorb_keys(const AttentionWeights& w, int64_t num_rows) {
-  const Timed timed(counters_.seconds.projections);
+  const Timed timed(counters_->seconds.projections);
   linear_per_head(workspace_.query, config_.qk_dim(), w.key_up, workspace_.query_latent, num_rows);
 }
 
@@ -90,11 +92,11 @@ void Model::linear_per_head(const float* x, int64_t x_dim, std::span<const Matri
                               .y_stride = heads * y_dim,
                               .num_rows = num_rows});
   backend_.linear(head_products_);
-  counters_.projections += 2ull * num_rows * heads * weights[0]->in_dim() * y_dim;
+  counters_->projections += 2ull * num_rows * heads * weights[0]->in_dim() * y_dim;
 }
 
-void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
-  const Timed timed(counters_.seconds.attention);
+void Model::attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection) {
+  const Timed timed(counters_->seconds.attention);
   const int64_t rows = batch.num_rows(), heads = config_.num_heads, qk = config_.qk_dim();
   SparseAttentionArgs args{.query_latent = workspace_.query_latent,
                            .query_rope = workspace_.query + config_.nope_dim,
@@ -110,23 +112,23 @@ void Model::attend(int layer, const Batch& batch, PagedCache& cache) {
                            .output = workspace_.attended};
   uint64_t attended_positions = 0;
   if (selects()) {
-    selection_.expect(config_.plan.source[layer], step_);
-    args.slots = selection_.slots();
-    args.counts = selection_.counts();
-    args.width = selection_.width();
+    selection.expect(source_of(layer), step_);
+    args.slots = selection.slots();
+    args.counts = selection.counts();
+    args.width = selection.width();
     for (int64_t row = 0; row < rows; ++row) attended_positions += std::max(args.counts[row], 0);
   } else {
-    for (int64_t position : batch.positions) attended_positions += position + 1;
+    batch.for_each_row([&](int64_t, int64_t visible) { attended_positions += visible; });
   }
   backend_.sparse_attention(args);
-  counters_.attention +=
+  counters_->attention +=
       2ull * heads * attended_positions * (config_.latent_row_dim() + config_.kv_lora_rank);
 }
 
 void Model::project_output(const AttentionWeights& w, int64_t num_rows) {
-  const Timed timed(counters_.seconds.projections);
+  const Timed timed(counters_->seconds.projections);
   linear_per_head(workspace_.attended, config_.kv_lora_rank, w.value_up, workspace_.head_output, num_rows);
-  linear(workspace_.head_output, *w.o, workspace_.block_output, num_rows, counters_.projections);
+  linear(workspace_.head_output, *w.o, workspace_.block_output, num_rows, counters_->projections);
   add_bias(workspace_.block_output, w.o_bias, num_rows);
 }
 

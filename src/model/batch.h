@@ -20,8 +20,19 @@ struct Batch {
   std::vector<int64_t> positions;       // [num_rows], within the row's own sequence
   std::vector<SequenceRows> sequences;  // cover the rows in order; their pages are already grown
   RowsHook selection_hook;              // may be empty
+  // Draft passes after the first read the cache and leave nothing in it. Their rows see positions up to their
+  // sequence's first_position, while `positions` tells where they stand.
+  bool leaves_keys = true;
 
   int64_t num_rows() const { return static_cast<int64_t>(tokens.size()); }
+
+  /// Calls visit(row, positions the row sees) in order of row.
+  template <class Visit>
+  void for_each_row(const Visit& visit) const {
+    for (const SequenceRows& s : sequences)
+      for (int64_t row = s.row_begin; row < s.row_end; ++row)
+        visit(row, s.first_position + (row - s.row_begin) + 1);
+  }
 };
 
 }  // namespace indexshare

@@ -38,6 +38,10 @@ struct IndexerConfig {
   float k_norm_eps = 1e-6f;  // LayerNorm of the index key
 };
 
+/// What a later draft step takes in place of the target's final hidden state: the MTP layer's own output after
+/// shared_head.norm (GLM), or before it (DeepSeek). The wrong one costs acceptance, never correctness.
+enum class DraftHidden { normed, residual };
+
 struct MoeConfig {
   int64_t num_experts = 0, experts_per_token = 0, num_shared_experts = 0, expert_dim = 0;
   int64_t num_groups = 1, groups_per_token = 1;
@@ -49,7 +53,9 @@ struct ModelConfig {
   std::string family;  // config.json's model_type
   int64_t vocab_size = 0, hidden_dim = 0, dense_dim = 0;
   int num_layers = 0;              // without the MTP layers
-  int num_mtp_layers = 0;          // num_nextn_predict_layers
+  int num_mtp_layers = 0;          // num_nextn_predict_layers; the first of them drafts
+  bool share_draft_index = false;  // index_share_for_mtp_iteration: trained so
+  DraftHidden draft_hidden = DraftHidden::normed;
   std::vector<bool> is_moe_layer;  // [num_layers]
   int64_t num_heads = 0, q_lora_rank = 0, kv_lora_rank = 0;
   int64_t nope_dim = 0, rope_dim = 0, v_dim = 0;  // per head

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "backend/backend.h"
 
@@ -19,10 +20,14 @@ class TopkIndices {
   int32_t* positions() {
     return static_cast<int32_t*>(positions_->data());
   }  // [rows, width] ascending, -1 padded
+  std::span<const int32_t> row(int64_t row) { return {positions() + row * width_, static_cast<size_t>(width_)}; }
   int32_t* slots() { return static_cast<int32_t*>(slots_->data()); }    // [rows, width] physical, -1 padded
   int32_t* counts() { return static_cast<int32_t*>(counts_->data()); }  // [rows]
 
   void stamp(int layer, uint64_t step);
+  /// Copies one row of `other`, which keeps it.
+  void adopt(Backend& backend, TopkIndices& other, int64_t other_row, int64_t row);
+  bool is_of(int layer, uint64_t step) const { return layer_ == layer && step_ == step; }
   /// @throws Error{internal} unless `layer` made this selection in this very step.
   void expect(int layer, uint64_t step) const;
 

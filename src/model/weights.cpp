@@ -34,7 +34,9 @@ class Loader {
     weights_.embedding =
         own_head || tensors_.quantises_tied_head() ? tensors_.table(embedding, shape) : weights_.head;
     weights_.final_norm = vector("model.norm.weight", config_.hidden_dim);
-    for (int layer = 0; layer < config_.num_layers; ++layer) weights_.layers.push_back(load_layer(layer));
+    for (int layer = 0; layer < config_.num_layers; ++layer)
+      weights_.layers.push_back(load_layer(layer, config_.plan.is_full(layer), config_.is_moe_layer[layer]));
+    if (options_.mtp) weights_.mtp = load_mtp();
     tensors_.finish();
     note_surplus();
     return std::move(weights_);
@@ -58,15 +60,27 @@ class Loader {
     return true;
   }
 
-  LayerWeights load_layer(int layer) {
+  MtpWeights load_mtp() {
+    const std::string prefix = fmt::format("model.layers.{}.", config_.num_layers);
+    const int64_t hidden = config_.hidden_dim;
+    MtpWeights w;
+    w.embedding_norm = vector(prefix + "enorm.weight", hidden);
+    w.hidden_norm = vector(prefix + "hnorm.weight", hidden);
+    w.join = matrix(prefix + "eh_proj.weight", {hidden, 2 * hidden});
+    w.layer = load_layer(config_.num_layers, true, config_.is_moe_layer.back());
+    w.output_norm = vector(prefix + "shared_head.norm.weight", hidden);
+    return w;
+  }
+
+  LayerWeights load_layer(int layer, bool is_full, bool is_moe) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     LayerWeights w;
     w.input_norm = vector(prefix + "input_layernorm.weight", config_.hidden_dim);
     w.post_attention_norm = vector(prefix + "post_attention_layernorm.weight", config_.hidden_dim);
     w.attention = load_attention(prefix + "self_attn.");
-    if (config_.plan.is_full(layer) && config_.indexer.topk > 0)
+    if (is_full && config_.indexer.topk > 0)
       w.attention.indexer = indexer_of(layer, prefix + "self_attn.indexer.");
-    if (config_.is_moe_layer[layer])
+    if (is_moe)
       w.mlp = load_moe(prefix + "mlp.");
     else
       w.mlp = load_mlp(prefix + "mlp.", config_.dense_dim);
@@ -166,7 +180,13 @@ class Loader {
       weights_.notes.push_back(
           fmt::format("indexer tensors of {} shared layers are not used under this plan: {}",
                       indexer_layers.size(), fmt::join(indexer_layers, ", ")));
-    if (mtp > 0) weights_.notes.push_back(fmt::format("{} tensors of the MTP layer are not used", mtp));
+    if (mtp > 0)
+      weights_.notes.push_back(
+          options_.mtp
+              ? fmt::format("{} tensors of MTP layers are not used: the first layer drafts, with the model's "
+                            "own embedding and head",
+                            mtp)
+              : fmt::format("{} tensors of the MTP layer are not used", mtp));
     if (!unknown.empty())
       weights_.notes.push_back(fmt::format("{} tensors are not part of the model and not used, {} the first",
                                            unknown.size(), unknown.front()));

@@ -60,11 +60,20 @@ struct LayerWeights {
   std::variant<DenseMlpWeights, MoeWeights> mlp;
 };
 
+/// The layer that drafts (mtp.cpp). Embedding and head are the model's own.
+struct MtpWeights {
+  Vector embedding_norm, hidden_norm;  // [hidden] enorm, hnorm
+  MatrixPtr join;                      // [hidden, 2 * hidden] eh_proj: embedding first
+  LayerWeights layer;                  // always with an indexer of its own
+  Vector output_norm;                  // [hidden] shared_head.norm
+};
+
 struct Weights {
   MatrixPtr embedding;  // [vocab, hidden]
   MatrixPtr head;       // [vocab, hidden]; the embedding where tied
   Vector final_norm;    // [hidden]
   std::vector<LayerWeights> layers;
+  std::optional<MtpWeights> mtp;   // where asked for
   bool cost_only = false;          // a full layer borrowed another layer's indexer
   std::vector<std::string> notes;  // surplus tensors, in one line each
 
@@ -92,6 +101,7 @@ struct WeightOptions {
   int activation_bits = 0;  // 0: by format
   bool borrow_indexers =
       false;  // a full layer without indexer tensors takes those of the nearest layer before it
+  bool mtp = false;                                         // the first MTP layer, too
   bool check_tensors = false;                               // refuse NaN and infinite values
   std::function<void(size_t done, size_t total)> progress;  // bytes
 };

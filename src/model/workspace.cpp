@@ -5,8 +5,9 @@
 
 namespace indexshare {
 
-Workspace::Workspace(Backend& backend, const ModelConfig& c, int64_t rows, int64_t logits_rows)
-    : max_rows(rows), max_logits_rows(logits_rows) {
+Workspace::Workspace(Backend& backend, const ModelConfig& c, const Rows& wanted)
+    : max_rows(std::max(wanted.forward, wanted.drafts)), max_logits_rows(wanted.logits) {
+  const int64_t rows = max_rows;
   const auto allocate = [&]<class T>(T*& field, int64_t count) {
     buffers_.push_back(backend.allocate(sizeof(T) * static_cast<size_t>(count)));
     field = static_cast<T*>(buffers_.back()->data());
@@ -34,8 +35,11 @@ Workspace::Workspace(Backend& backend, const ModelConfig& c, int64_t rows, int64
   allocate(expert_weights, rows * c.moe.experts_per_token);
   allocate(expert_ids, rows * c.moe.experts_per_token);
 
-  allocate(final_hidden, logits_rows * c.hidden_dim);
-  allocate(logits, logits_rows * c.vocab_size);
+  allocate(final_hidden, max_logits_rows * c.hidden_dim);
+  allocate(logits, max_logits_rows * c.vocab_size);
+
+  allocate(draft_hidden, wanted.drafts * c.hidden_dim);
+  allocate(joined, wanted.drafts * 2 * c.hidden_dim);
 }
 
 }  // namespace indexshare

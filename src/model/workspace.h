@@ -12,7 +12,11 @@
 namespace indexshare {
 
 struct Workspace {
-  Workspace(Backend& backend, const ModelConfig& config, int64_t max_rows, int64_t max_logits_rows);
+  struct Rows {
+    int64_t forward = 0, logits = 0;
+    int64_t drafts = 0;  // of one pass of the MTP layer; 0: no drafting
+  };
+  Workspace(Backend& backend, const ModelConfig& config, const Rows& rows);
 
   int64_t max_rows = 0, max_logits_rows = 0;
 
@@ -40,6 +44,9 @@ struct Workspace {
 
   float* final_hidden = nullptr;  // [logits rows, hidden]
   float* logits = nullptr;        // [logits rows, vocab]
+
+  float* draft_hidden = nullptr;  // [draft rows, hidden] what the MTP layer joins with the next token
+  float* joined = nullptr;        // [draft rows, 2 * hidden] embedding | hidden, each normalised
 
  private:
   std::vector<std::unique_ptr<Buffer>> buffers_;

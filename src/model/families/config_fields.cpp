@@ -46,6 +46,7 @@ void read_sizes(const JsonObject& json, ModelConfig& config) {
   config.hidden_dim = json.required_int("hidden_size", 1, kMaxHidden);
   config.num_layers = static_cast<int>(json.required_int("num_hidden_layers", 1, kMaxLayers));
   config.num_mtp_layers = static_cast<int>(json.optional_int("num_nextn_predict_layers", 0, 16).value_or(0));
+  config.share_draft_index = json.optional_bool("index_share_for_mtp_iteration").value_or(false);
   // Positions are int32 throughout.
   config.max_positions = json.required_int("max_position_embeddings", 1, std::numeric_limits<int32_t>::max());
   config.rms_norm_eps = static_cast<float>(json.required_double("rms_norm_eps", kSmallestEps, 1));
@@ -110,6 +111,7 @@ ModelConfig read_dsa_config(const JsonObject& json, const DsaDefaults& defaults)
   read_sizes(json, config);
   read_attention(json, config);
   read_rope(json, config);
+  config.draft_hidden = defaults.draft_hidden;
   read_moe(json, defaults, config);
   read_selection(json, defaults, config);
   read_eos(json, config);

@@ -13,6 +13,7 @@ namespace indexshare {
 struct DsaDefaults {
   RopeLayout indexer_rope_layout = RopeLayout::interleaved;
   bool groups_required = false;  // n_group and topk_group: required, or 1
+  DraftHidden draft_hidden = DraftHidden::normed;
 };
 
 /// The whole config. Notes about keys that are accepted but ignored are added to ModelConfig::notes.

@@ -10,6 +10,7 @@ ModelConfig read_deepseek_v32(const JsonObject& json) {
   DsaDefaults defaults;
   defaults.indexer_rope_layout = RopeLayout::half_split;
   defaults.groups_required = true;
+  defaults.draft_hidden = DraftHidden::residual;
   return read_dsa_config(json, defaults);
 }
 
