@@ -55,6 +55,18 @@ def parse_arguments():
         default=defaults.gate_along,
         help="how positive the index gates are; 0 makes plateaus of equal scores",
     )
+    parser.add_argument(
+        "--block-gain",
+        type=float,
+        default=defaults.block_gain,
+        help="of what attention and MLPs add to the stream",
+    )
+    parser.add_argument(
+        "--draft-skill",
+        type=float,
+        default=defaults.draft_skill,
+        help="0 to 1: how often the MTP layer's drafts come true; with a small --block-gain",
+    )
     return parser.parse_args()
 
 
@@ -74,7 +86,12 @@ def main():
         arguments.seed,
         arguments.shards,
         arguments.all_indexers,
-        Recipe(latent_scale=arguments.latent_scale, gate_along=arguments.gate_along),
+        Recipe(
+            latent_scale=arguments.latent_scale,
+            gate_along=arguments.gate_along,
+            block_gain=arguments.block_gain,
+            draft_skill=arguments.draft_skill,
+        ),
     )
     if arguments.tokenizer:
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -36,7 +36,16 @@ struct ModelInfo {
   int activation_bits = 32;  // how finely activations enter their products: 32 | 16 | 8
   std::map<std::string, size_t> weight_bytes_by_format;
   size_t weight_bytes = 0, latent_bytes_per_token = 0, index_key_bytes_per_token = 0;
+  int64_t draft_tokens = 0;  // 0 = no drafting
+  bool draft_index_share = false;
   bool cost_only = false;  // some layers run another layer's indexer: costs are real, answers are not
+};
+
+/// How drafts fared. A round is one verification of at least one drafted token.
+struct DraftStatistics {
+  uint64_t rounds = 0;
+  std::vector<uint64_t> proposed, accepted;  // [draft_tokens] by place in the draft, the next token's first
+  double accepted_length() const;            // tokens a round gains, the one that the target adds included
 };
 
 /// Work done since load; padding never counts. FLOPs count a multiply-add as two, attention in absorbed form.
@@ -56,6 +65,13 @@ struct Counters {
     double projections = 0, indexer_projections = 0, index_selection = 0, attention = 0, mlp = 0, head = 0,
            other = 0;
   } seconds;
+  /// The MTP layer's work, which the fields above leave out.
+  struct Drafting {
+    DraftStatistics statistics;
+    uint64_t rows = 0, passes = 0, indexer_passes = 0;
+    Flops flops;
+    Seconds seconds;
+  } drafting;
 };
 
 struct TokenLogprob {
@@ -85,6 +101,7 @@ struct Completion {
   FinishReason finish = FinishReason::stop;
   std::string error;  // where finish == error
   int64_t prompt_tokens = 0, cached_tokens = 0;
+  DraftStatistics drafts;
   Timings timings;
 };
 
@@ -110,10 +127,15 @@ using LogitsSink = std::function<void(int64_t position, std::span<const float> l
 using SelectionHook = std::function<void(int layer, int64_t first_position, int64_t num_rows, int64_t width,
                                          std::span<int32_t> positions)>;
 
+/// Called with the logits of each step of the round of drafts that would begin at each row, fed with the
+/// tokens that follow there: step s >= 1 at `position` predicts the token at position + s + 1.
+using DraftSink = std::function<void(int64_t position, int64_t step, std::span<const float> logits)>;
+
 struct EvaluateOptions {
   bool all_rows = true;  // logits of every row, or of the last alone
   LogitsSink sink;
   SelectionHook selection_hook;
+  DraftSink draft_sink;  // needs draft_tokens; steps whose token is not among those evaluated are left out
   Progress progress;
 };
 

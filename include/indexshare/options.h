@@ -61,6 +61,9 @@ struct EngineOptions {
   bool allow_cost_only =
       false;  // every_layer without the weights: run the source layer's indexer (costs only)
   AttentionMode attention = AttentionMode::sparse;
+  int64_t draft_tokens = 0;  // drafted ahead by the checkpoint's MTP layer and verified in one pass; 0 = off
+  // One selection a round of drafts, where the checkpoint was trained so (index_share_for_mtp_iteration).
+  bool draft_index_share = true;
   bool check_tensors = false;                   // refuse NaN and infinite weights
   std::function<void(const std::string&)> log;  // one line a call; the library itself never prints
   Progress load_progress;                       // bytes of weights

@@ -37,6 +37,7 @@ Weights load(const ModelConfig& config, const std::filesystem::path& directory, 
       .format = options.weights == "auto" ? WeightFormat::as_stored : weight_format_of(options.weights),
       .activation_bits = options.activation_bits,
       .borrow_indexers = options.plan == PlanChoice::every_layer && options.allow_cost_only,
+      .mtp = options.draft_tokens > 0,
       .check_tensors = options.check_tensors};
   if (options.load_progress)
     weight_options.progress = [&](size_t done, size_t total) {
@@ -65,16 +66,28 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
   auto state = std::make_unique<State>();
   State& s = *state;
   s.options = options;
+  if (options.draft_tokens > 0 && options.draft_index_share && !config.share_draft_index)
+    log(options,
+        "drafts find a selection each: config.json has no index_share_for_mtp_iteration that says true");
   s.load_tokenizer(directory, config.vocab_size);
   s.generation = load_generation_config(directory, config.vocab_size);
   for (const std::string& note : s.generation.notes) log(options, note);
   s.backend = make_backend(options.backend, options.threads);
   if (!s.backend->note().empty()) log(options, s.backend->note());
 
+  if (options.draft_tokens > 0 && config.num_mtp_layers == 0)
+    fail(ErrorCode::invalid_argument,
+         "draft_tokens: expected 0, as {} has no MTP layer (num_nextn_predict_layers), found {}",
+         directory.string(), options.draft_tokens);
   const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;
+  // One pass takes the rows of everyone who decodes, drafts included: what is drafted and drawn then never
+  // depends on batch mates.
+  const int64_t rows_each = 1 + options.draft_tokens;
+  const int64_t max_running = std::min(options.max_sequences, options.chunk_size / rows_each);
   const ModelLimits limits{.max_rows = options.chunk_size,
-                           .max_logits_rows = std::min<int64_t>(options.max_sequences, options.chunk_size),
-                           .max_positions = std::min(ctx_size, config.max_positions)};
+                           .max_logits_rows = max_running * rows_each,
+                           .max_positions = std::min(ctx_size, config.max_positions),
+                           .max_draft_rows = options.chunk_size + max_running};
   Weights weights = indexshare::load(config, directory, *s.backend, options);
   for (const std::string& note : weights.notes) log(options, note);
   const bool exact = weights.checkpoint->get("model.embed_tokens.weight").dtype == DType::f32;
@@ -84,7 +97,9 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
       std::make_unique<Model>(std::move(config), std::move(weights), *s.backend, options.attention, limits);
   s.cache = std::make_unique<PagedCache>(*s.backend,
                                          s.model->cache_config(latents, index_keys, kPageSize, ctx_size));
-  s.scheduler.emplace(SchedulerLimits{.max_rows = options.chunk_size, .max_running = limits.max_logits_rows});
+  for (auto* counts : {&s.drafts.proposed, &s.drafts.accepted})
+    counts->resize(static_cast<size_t>(options.draft_tokens));
+  s.scheduler.emplace(SchedulerLimits{.max_rows = options.chunk_size, .max_running = max_running});
   s.fill_info(directory);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
@@ -133,6 +148,8 @@ void Engine::State::fill_info(const std::filesystem::path& directory) {
   info.weight_bytes_by_format = model->weights().bytes_by_format;
   info.latent_bytes_per_token = bytes.latents;
   info.index_key_bytes_per_token = bytes.index_keys;
+  info.draft_tokens = options.draft_tokens;
+  info.draft_index_share = options.draft_tokens > 0 && options.draft_index_share && config.share_draft_index;
   info.cost_only = model->weights().cost_only;
 }
 
@@ -148,26 +165,45 @@ const Tokenizer& Engine::tokenizer() const {
 
 SamplingOptions Engine::default_sampling() const { return state_->generation.sampling; }
 
-Counters Engine::counters() const {
-  const ForwardCounters& c = state_->model->counters();
+namespace {
+
+Counters::Flops flops_of(const ForwardCounters& c) {
+  return {.projections = c.projections,
+          .indexer_projections = c.indexer_projections,
+          .index_scores = c.index_scores,
+          .attention = c.attention,
+          .mlp = c.mlp,
+          .head = c.head};
+}
+
+Counters::Seconds seconds_of(const ForwardCounters& c) {
   const ForwardCounters::Seconds& s = c.seconds;
-  return {.tokens = c.tokens,
-          .forward_passes = c.forward_passes,
-          .indexer_passes = c.indexer_passes,
-          .flops = {.projections = c.projections,
-                    .indexer_projections = c.indexer_projections,
-                    .index_scores = c.index_scores,
-                    .attention = c.attention,
-                    .mlp = c.mlp,
-                    .head = c.head},
-          .seconds = {.projections = s.projections,
-                      .indexer_projections = s.indexer_projections,
-                      .index_selection = s.index_selection,
-                      .attention = s.attention,
-                      .mlp = s.mlp,
-                      .head = s.head,
-                      .other = s.forward - s.projections - s.indexer_projections - s.index_selection -
-                               s.attention - s.mlp}};
+  return {
+      .projections = s.projections,
+      .indexer_projections = s.indexer_projections,
+      .index_selection = s.index_selection,
+      .attention = s.attention,
+      .mlp = s.mlp,
+      .head = s.head,
+      .other = s.forward - s.projections - s.indexer_projections - s.index_selection - s.attention - s.mlp};
+}
+
+}  // namespace
+
+Counters Engine::counters() const {
+  const ForwardCounters& target = state_->model->counters();
+  const ForwardCounters& mtp = state_->model->draft_counters();
+  return {.tokens = target.tokens,
+          .forward_passes = target.forward_passes,
+          .indexer_passes = target.indexer_passes,
+          .flops = flops_of(target),
+          .seconds = seconds_of(target),
+          .drafting = {.statistics = state_->drafts,
+                       .rows = mtp.tokens,
+                       .passes = mtp.forward_passes,
+                       .indexer_passes = mtp.indexer_passes,
+                       .flops = flops_of(mtp),
+                       .seconds = seconds_of(mtp)}};
 }
 
 }  // namespace indexshare

@@ -23,6 +23,9 @@ void validate(const EngineOptions& o) {
   require(o.ctx_size >= 0 && o.ctx_size <= kMaxPositions, "ctx_size", "0 (the model's maximum) to 2147483647",
           o.ctx_size);
   require(o.chunk_size >= 1 && o.chunk_size <= 65536, "chunk_size", "1 to 65536", o.chunk_size);
+  // A sequence's token and its drafts are verified in one forward pass.
+  require(o.draft_tokens >= 0 && o.draft_tokens <= 32 && o.draft_tokens < o.chunk_size, "draft_tokens",
+          "0 (off) to 32, less than chunk_size", o.draft_tokens);
   require(o.max_sequences >= 1 && o.max_sequences <= 65536, "max_sequences", "1 to 65536", o.max_sequences);
   for (const auto& [field, value] :
        {std::pair{"kv_cache_dtype", o.kv_cache_dtype}, {"index_cache_dtype", o.index_cache_dtype}})

@@ -21,28 +21,105 @@ double log_sum_exp(std::span<const float> logits) {
 
 }  // namespace
 
+namespace {
+
+// [0, 1)
+double uniform(std::mt19937_64& random) { return static_cast<double>(random() >> 11) * 0x1p-53; }
+
+double probability_of(std::span<const TokenProbability> distribution, int32_t token) {
+  for (const TokenProbability& entry : distribution)
+    if (entry.token == token) return entry.probability;
+  return 0;
+}
+
+// What p has more than q, not normalised.
+std::vector<TokenProbability> excess(std::span<const TokenProbability> p,
+                                     std::span<const TokenProbability> q) {
+  std::unordered_map<int32_t, double> drafted;
+  for (const TokenProbability& entry : q) drafted[entry.token] = entry.probability;
+  std::vector<TokenProbability> rest;
+  for (const auto& [token, probability] : p) {
+    const auto found = drafted.find(token);
+    const double more = probability - (found == drafted.end() ? 0 : found->second);
+    if (more > 0) rest.push_back({token, more});
+  }
+  return rest;
+}
+
+}  // namespace
+
 Sampler::Sampler(const SamplingOptions& options, std::span<const int32_t> prompt)
-    : options_(options), random_(options.seed) {
-  for (int32_t token : prompt) seen_[token] = true;
+    : options_(options),
+      random_(options.seed),
+      draft_random_(options.seed ^ 0x9e3779b97f4a7c15) {  // a stream of its own beside the target's
+  for (int32_t token : prompt) ++seen_[token];
 }
 
 GeneratedToken Sampler::sample(std::span<const float> logits) {
+  score(logits);
+  return finish(logits, options_.temperature == 0 ? best() : pick(distribution(), random_));
+}
+
+std::optional<Draft> Sampler::draft(std::span<const float> logits) {
+  if (!std::ranges::all_of(logits, [](float x) { return std::isfinite(x); })) return std::nullopt;
+  score(logits);
+  Draft draft;
+  if (options_.temperature == 0) {
+    draft.token = best();
+  } else {
+    draft.distribution = distribution();
+    draft.token = pick(draft.distribution, draft_random_);
+    draft.probability = probability_of(draft.distribution, draft.token);
+  }
+  remember(draft.token);
+  return draft;
+}
+
+void Sampler::forget(std::span<const Draft> drafts) {
+  for (const Draft& draft : drafts) {
+    if (--generated_counts_[draft.token] == 0) generated_counts_.erase(draft.token);
+    if (--seen_[draft.token] == 0) seen_.erase(draft.token);
+  }
+}
+
+Sampler::Verdict Sampler::verify(std::span<const float> logits, const Draft& draft) {
+  score(logits);
+  const int32_t token = options_.temperature == 0 ? best() : settle(draft);
+  return {.token = finish(logits, token), .accepted = token == draft.token};
+}
+
+// The drafted token with probability min(1, p/q), else one of those that q gave too little. The latter never
+// is the drafted one: that p(d) < q(d) is why it was refused.
+int32_t Sampler::settle(const Draft& draft) {
+  const std::vector<TokenProbability> p = distribution();
+  if (uniform(random_) * draft.probability < probability_of(p, draft.token)) return draft.token;
+  const std::vector<TokenProbability> rest = excess(p, draft.distribution);
+  return pick(rest.empty() ? p : rest, random_);
+}
+
+void Sampler::score(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i)
     if (!std::isfinite(logits[i])) fail(ErrorCode::numerical, "logit of token {} is {}", i, logits[i]);
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) candidates_.push_back({static_cast<int32_t>(i), logits[i]});
   adjust(candidates_);
+}
+
+int32_t Sampler::best() const {
+  return std::ranges::max_element(candidates_, {}, &Candidate::logit)->token;  // the lower id of equals
+}
+
+GeneratedToken Sampler::finish(std::span<const float> logits, int32_t token) {
   GeneratedToken result;
-  if (options_.temperature == 0)
-    result.token = std::max_element(candidates_.begin(), candidates_.end(), [](auto& a, auto& b) {
-                     return a.logit < b.logit;  // max_element keeps the first of equals: the lower id
-                   })->token;
-  else
-    result.token = draw(candidates_);
+  result.token = token;
   if (options_.logprobs >= 0) add_logprobs(logits, result);
-  ++generated_counts_[result.token];
-  seen_[result.token] = true;
+  remember(token);
   return result;
+}
+
+void Sampler::remember(int32_t token) {
+  ++generated_counts_[token];
+  ++seen_[token];
 }
 
 void Sampler::adjust(std::vector<Candidate>& candidates) const {
@@ -58,36 +135,46 @@ void Sampler::adjust(std::vector<Candidate>& candidates) const {
           options_.presence_penalty + options_.frequency_penalty * static_cast<float>(count);
 }
 
-int32_t Sampler::draw(std::vector<Candidate>& candidates) {
+// What temperature, top-k, top-p and min-p leave of the candidates, the likeliest first.
+std::vector<TokenProbability> Sampler::distribution() {
   const auto better = [](const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   };
-  size_t keep = candidates.size();
+  size_t keep = candidates_.size();
   if (options_.top_k > 0) keep = std::min(keep, static_cast<size_t>(options_.top_k));
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<int64_t>(keep), candidates.end(),
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(keep), candidates_.end(),
                     better);
-  candidates.resize(keep);
+  candidates_.resize(keep);
 
-  std::vector<double> weights;  // unnormalised probabilities, the most likely being 1
+  std::vector<TokenProbability> result;  // unnormalised at first, the most likely being 1
   double total = 0;
-  for (const Candidate& c : candidates) {
-    weights.push_back(std::exp((static_cast<double>(c.logit) - candidates[0].logit) / options_.temperature));
-    total += weights.back();
+  for (const Candidate& c : candidates_) {
+    const double weight =
+        std::exp((static_cast<double>(c.logit) - candidates_[0].logit) / options_.temperature);
+    result.push_back({c.token, weight});
+    total += weight;
   }
   // top-p keeps the fewest whose share reaches p; min-p then drops those far below the most likely.
   double kept_total = 0;
   size_t kept = 0;
-  while (kept < weights.size() &&
-         (kept == 0 || (kept_total < options_.top_p * total && weights[kept] >= options_.min_p)))
-    kept_total += weights[kept++];
+  while (kept < result.size() &&
+         (kept == 0 || (kept_total < options_.top_p * total && result[kept].probability >= options_.min_p)))
+    kept_total += result[kept++].probability;
+  result.resize(kept);
+  for (TokenProbability& entry : result) entry.probability /= kept_total;
+  return result;
+}
 
-  const double uniform = static_cast<double>(random_() >> 11) * 0x1p-53;  // [0, 1)
-  double remaining = uniform * kept_total;
-  for (size_t i = 0; i + 1 < kept; ++i) {
-    remaining -= weights[i];
-    if (remaining < 0) return candidates[i].token;
+// `distribution` need not be normalised.
+int32_t Sampler::pick(std::span<const TokenProbability> distribution, std::mt19937_64& random) const {
+  double total = 0;
+  for (const TokenProbability& entry : distribution) total += entry.probability;
+  double remaining = uniform(random) * total;
+  for (const auto& [token, probability] : distribution.first(distribution.size() - 1)) {
+    remaining -= probability;
+    if (remaining < 0) return token;
   }
-  return candidates[kept - 1].token;
+  return distribution.back().token;
 }
 
 void Sampler::add_logprobs(std::span<const float> logits, GeneratedToken& result) const {

@@ -17,15 +17,15 @@ void Scheduler::admit(const std::function<bool(RequestId)>& fits) {
   }
 }
 
-std::vector<ScheduledRows> Scheduler::schedule(const std::function<int64_t(RequestId)>& rows_wanted) const {
+std::vector<ScheduledRows> Scheduler::schedule(const std::function<WantedRows(RequestId)>& wanted) const {
   std::vector<ScheduledRows> pass;
   int64_t left = limits_.max_rows;
   // Decoding rows first, so that a long prompt never holds up those who are already answering.
   for (const bool decoding : {true, false})
     for (RequestId request : running_) {
-      const int64_t wanted = rows_wanted(request);
-      if (wanted <= 0 || (wanted == 1) != decoding || left == 0) continue;
-      const int64_t rows = std::min(wanted, left);
+      const WantedRows rows_wanted = wanted(request);
+      if (rows_wanted.num_rows <= 0 || rows_wanted.decoding != decoding || left == 0) continue;
+      const int64_t rows = std::min(rows_wanted.num_rows, left);
       pass.push_back({request, rows});
       left -= rows;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scheduler: who is admitted, and which rows make up the next forward pass. Pure bookkeeping, first come
-// first served: one row for everyone who decodes, then prompt chunks in order of arrival until the pass is
+// first served: everyone who decodes, then prompt chunks in order of arrival until the pass is
 // full. A request is admitted only when the pages of its whole length are free, so nobody is ever evicted or
 // stuck half-way.
 #pragma once
@@ -16,7 +16,14 @@ namespace indexshare {
 
 struct SchedulerLimits {
   int64_t max_rows = 512;    // of one forward pass
-  int64_t max_running = 64;  // requests at once; also the most rows of logits
+  int64_t max_running = 64;  // requests at once; what they decode in one pass must fit max_rows
+};
+
+/// What a running request still has to run: the rest of its prompt, or its last token and the drafts behind
+/// it.
+struct WantedRows {
+  int64_t num_rows = 0;
+  bool decoding = false;
 };
 
 /// Rows of one request in the next forward pass.
@@ -35,8 +42,7 @@ class Scheduler {
   /// Moves waiting requests to the running ones, in order, while `fits` says so.
   void admit(const std::function<bool(RequestId)>& fits);
 
-  /// @param rows_wanted rows a running request still has to run: its remaining prompt, or 1 when decoding.
-  std::vector<ScheduledRows> schedule(const std::function<int64_t(RequestId)>& rows_wanted) const;
+  std::vector<ScheduledRows> schedule(const std::function<WantedRows(RequestId)>& wanted) const;
 
   const std::vector<RequestId>& running() const { return running_; }
   const std::deque<RequestId>& waiting() const { return waiting_; }

@@ -10,10 +10,17 @@
 
 namespace indexshare {
 
+/// How far the MTP layer has read. Its row t needs the token at t + 1, so it ends one behind the target.
+struct MtpHistory {
+  int64_t num_rows = 0;       // its rows in the cache stand at positions [0, num_rows)
+  std::vector<float> hidden;  // [hidden] the target's last final hidden state, for its next row; may be lost
+};
+
 struct Sequence {
   SequenceId id = 0;
   std::vector<int32_t> tokens;  // those in the cache
   CachedSequence cache;
+  MtpHistory mtp;
   RequestId request = 0;  // the request that runs on it, 0 when idle
 };
 

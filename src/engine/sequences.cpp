@@ -36,7 +36,12 @@ void Engine::State::drop_sequence(SequenceId id) {
 
 void Engine::State::truncate(Sequence& sequence, int64_t length) {
   cache->truncate(sequence.cache, length);
+  if (length == std::ssize(sequence.tokens)) return;
   sequence.tokens.resize(static_cast<size_t>(length));
+  // The MTP layer's last row was made with a token that is gone, and the hidden state to make it anew with is
+  // not kept.
+  sequence.mtp.num_rows = std::min(sequence.mtp.num_rows, std::max<int64_t>(length - 1, 0));
+  sequence.mtp.hidden.clear();
 }
 
 void Engine::State::check_tokens(std::span<const int32_t> tokens) const {
@@ -100,6 +105,7 @@ SequenceId Engine::fork(SequenceId id) {
   Sequence& child = state_->new_sequence();
   child.tokens = parent.tokens;
   child.cache = state_->cache->fork(parent.cache);
+  child.mtp = parent.mtp;
   return child.id;
 }
 
@@ -143,12 +149,19 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
   State& s = *state_;
   Sequence& sequence = s.idle_sequence(id);
   s.check_tokens(tokens);
+  if (options.draft_sink && !s.drafting())
+    fail(ErrorCode::invalid_argument, "draft_sink: needs an engine with draft_tokens, this one has none");
   s.check_fits(sequence, sequence.cache.length + std::ssize(tokens));
   const int64_t total = std::ssize(tokens), start = sequence.cache.length;
   Sequence* const owners[] = {&sequence};
+  // The sink wants the draft logits of every row of a chunk at once.
+  const int64_t chunk =
+      options.draft_sink ? std::min(s.options.chunk_size, s.scheduler->max_running()) : s.options.chunk_size;
+  std::vector<int32_t> text = sequence.tokens;
+  if (options.draft_sink) text.insert(text.end(), tokens.begin(), tokens.end());
   try {
     for (int64_t done = 0; done < total;) {
-      const int64_t rows = std::min(s.options.chunk_size, total - done);
+      const int64_t rows = std::min(chunk, total - done);
       Batch batch;
       batch.selection_hook = options.selection_hook;
       s.append_rows(batch, sequence, tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(rows)));
@@ -159,6 +172,12 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
       done += rows;
       const int64_t first_wanted = options.all_rows ? 0 : (done == total ? rows - 1 : rows);
       if (options.sink) emit_logits(*s.model, batch, first_wanted, s.scheduler->max_running(), options.sink);
+      if (s.drafting()) {
+        MtpReading reading{.sequence = id, .first_position = batch.positions.front()};
+        if (done < total) reading.next = tokens[done];
+        const MtpPass pass = s.read_by_mtp({&reading, 1});
+        if (options.draft_sink) s.emit_drafts(sequence, pass.batch, text, options.draft_sink);
+      }
       if (options.progress) options.progress(done, total);
     }
   } catch (...) {

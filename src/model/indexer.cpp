@@ -72,7 +72,8 @@ void Model::index_projections(int layer, const Batch& batch, PagedCache& cache) 
   const int64_t key_dim = batch.leaves_keys ? c.head_dim : 0;
   backend_.linear(std::span(products).first(key_dim > 0 ? 3 : 2));
   counters_->indexer_projections +=
-      2ull * rows * (c.num_heads * c.head_dim * config_.q_lora_rank + hidden * key_dim + hidden * c.num_heads);
+      2ull * rows *
+      (c.num_heads * c.head_dim * config_.q_lora_rank + hidden * key_dim + hidden * c.num_heads);
 
   rope(ws.index_query, c.num_heads * c.head_dim, c.head_dim, c.num_heads, c.rope_layout, batch);
   if (!batch.leaves_keys) return;

@@ -13,6 +13,7 @@ Model::Model(ModelConfig config, Weights weights, Backend& backend, AttentionMod
       weights_(std::move(weights)),
       backend_(backend),
       attention_(attention),
+      limits_(limits),
       inv_freq_(rope_frequencies(config_.rope, config_.rope_dim)),
       workspace_(backend, config_,
                  {.forward = limits.max_rows,
@@ -46,12 +47,14 @@ void Model::forward(const Batch& batch, PagedCache& cache) {
   counters_ = &target_counters_;
   const Timed timed(counters_->seconds.forward);
   const int64_t rows = batch.num_rows();
-  ENSURE(rows > 0 && rows <= workspace_.max_rows, "batch of {} rows, at most {}", rows, workspace_.max_rows);
+  ENSURE(rows > 0 && rows <= limits_.max_rows, "batch of {} rows, at most {}", rows, limits_.max_rows);
   ++step_;
   invalid_rows_.clear();
 
-  backend_.embed(
-      {.tokens = batch.tokens.data(), .table = weights_.embedding.get(), .y = workspace_.residual, .num_rows = rows});
+  backend_.embed({.tokens = batch.tokens.data(),
+                  .table = weights_.embedding.get(),
+                  .y = workspace_.residual,
+                  .num_rows = rows});
   for (int layer = 0; layer < config_.num_layers; ++layer) run_layer(layer, batch, cache, selection_);
   counters_->tokens += rows;
   ++counters_->forward_passes;

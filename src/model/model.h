@@ -51,8 +51,8 @@ class Model {
   // The MTP layer (mtp.cpp): row t joins the final hidden state of position t with the token at t + 1.
 
   bool has_mtp() const { return weights_.mtp.has_value(); }
-  /// Hidden states after the final norm of rows [first, first + count) of the last forward pass, which no pass
-  /// of the MTP layer has followed. @param hidden [count, hidden]
+  /// Hidden states after the final norm of rows [first, first + count) of the last forward pass, which no
+  /// pass of the MTP layer has followed. @param hidden [count, hidden]
   void final_hidden(int64_t first, int64_t count, float* hidden);
   /// The first pass of a round: writes the layer's cache rows and selects with its own indexer.
   /// @param batch tokens are those behind the rows' positions; @param hidden [num_rows, hidden]
@@ -83,30 +83,28 @@ class Model {
   const LayerWeights& layer_weights(int layer) const {
     return layer < config_.num_layers ? weights_.layers[layer] : weights_.mtp->layer;
   }
-  int source_of(int layer) const {
-    return layer < config_.num_layers ? config_.plan.source[layer] : layer;
-  }
+  int source_of(int layer) const { return layer < config_.num_layers ? config_.plan.source[layer] : layer; }
   int index_slot_of(int layer) const {
     return layer < config_.num_layers ? config_.plan.slot[layer] : config_.plan.num_full();
   }
 
   void run_layer(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);
   void attention(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);  // attention.cpp
-  void project_queries(const AttentionWeights& w, const Batch& batch);   // attention.cpp
-  void write_latents(int layer, const Batch& batch, PagedCache& cache);  // attention.cpp
-  void attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);  // attention.cpp
-  void absorb_keys(const AttentionWeights& w, int64_t num_rows);         // attention.cpp
+  void project_queries(const AttentionWeights& w, const Batch& batch);                       // attention.cpp
+  void write_latents(int layer, const Batch& batch, PagedCache& cache);                      // attention.cpp
+  void attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);     // attention.cpp
+  void absorb_keys(const AttentionWeights& w, int64_t num_rows);                             // attention.cpp
   void linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
-                       int64_t num_rows);                                     // attention.cpp
-  void project_output(const AttentionWeights& w, int64_t num_rows);           // attention.cpp
+                       int64_t num_rows);                                                 // attention.cpp
+  void project_output(const AttentionWeights& w, int64_t num_rows);                       // attention.cpp
   void select(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);  // indexer.cpp
-  void index_projections(int layer, const Batch& batch, PagedCache& cache);   // indexer.cpp
-  void run_selection_hook(int layer, const Batch& batch, TopkIndices& selection);  // indexer.cpp
-  void mlp(int layer, const Batch& batch);                                    // mlp.cpp
-  void dense_mlp(const DenseMlpWeights& w, int64_t num_rows, float* output);  // mlp.cpp
-  void moe(const MoeWeights& w, int64_t num_rows);                            // mlp.cpp
+  void index_projections(int layer, const Batch& batch, PagedCache& cache);               // indexer.cpp
+  void run_selection_hook(int layer, const Batch& batch, TopkIndices& selection);         // indexer.cpp
+  void mlp(int layer, const Batch& batch);                                                // mlp.cpp
+  void dense_mlp(const DenseMlpWeights& w, int64_t num_rows, float* output);              // mlp.cpp
+  void moe(const MoeWeights& w, int64_t num_rows);                                        // mlp.cpp
 
-  void join(const Batch& batch);                               // mtp.cpp
+  void join(const Batch& batch);                                        // mtp.cpp
   std::span<const float> finish_drafts(std::span<const int64_t> rows);  // mtp.cpp
   void norm(const float* x, const Vector& weight, float* y, int64_t y_stride, int64_t num_rows);
   void linear(const float* x, const Matrix& weight, float* y, int64_t num_rows, uint64_t& flops);
@@ -118,6 +116,7 @@ class Model {
   Weights weights_;
   Backend& backend_;
   AttentionMode attention_;
+  ModelLimits limits_;
   std::vector<float> inv_freq_;  // [rope / 2]
   Workspace workspace_;
   TopkIndices selection_;

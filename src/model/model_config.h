@@ -38,8 +38,8 @@ struct IndexerConfig {
   float k_norm_eps = 1e-6f;  // LayerNorm of the index key
 };
 
-/// What a later draft step takes in place of the target's final hidden state: the MTP layer's own output after
-/// shared_head.norm (GLM), or before it (DeepSeek). The wrong one costs acceptance, never correctness.
+/// What a later draft step takes in place of the target's final hidden state: the MTP layer's own output
+/// after shared_head.norm (GLM), or before it (DeepSeek). The wrong one costs acceptance, never correctness.
 enum class DraftHidden { normed, residual };
 
 struct MoeConfig {

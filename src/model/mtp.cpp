@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Multi-token prediction: one more layer that drafts the tokens behind the next (DeepSeek-V3, GLM-5).
-//   x_t = W_join [norm(embed(token_{t+1})) ; norm(h_t)],  y_t = norm(layer(x_t)),  logits of token t+2 = head y_t
-// h_t is the target's hidden state after its final norm, and the embedding at position 0 counts as zero. Later
-// passes of a round take y in place of h and the token just drafted; they attend with the selection of the row
-// that the round began with, over what that row saw, and leave neither latents nor index keys.
+//   x_t = W_join [norm(embed(token_{t+1})) ; norm(h_t)],  y_t = norm(layer(x_t)),  logits of token t+2 = head
+//   y_t
+// h_t is the target's hidden state after its final norm, and the embedding at position 0 counts as zero.
+// Later passes of a round take y in place of h and the token just drafted; they attend with the selection of
+// the row that the round began with, over what that row saw, and leave neither latents nor index keys.
 #include <algorithm>
 
 #include "base/check.h"
@@ -34,8 +35,8 @@ void Model::draft_first(const Batch& batch, const float* hidden, PagedCache& cac
   const Drafting drafting(counters_, draft_counters_);
   const Timed timed(counters_->seconds.forward);
   const int64_t rows = batch.num_rows(), hidden_dim = config_.hidden_dim;
-  ENSURE(has_mtp() && rows > 0 && rows <= workspace_.max_rows, "{} rows for an MTP layer, at most {}", rows,
-         workspace_.max_rows);
+  ENSURE(has_mtp() && rows > 0 && rows <= limits_.max_draft_rows, "{} rows for an MTP layer, at most {}",
+         rows, limits_.max_draft_rows);
   ++step_;
   invalid_rows_.clear();
   backend_.copy(workspace_.draft_hidden, hidden, sizeof(float) * static_cast<size_t>(rows * hidden_dim));

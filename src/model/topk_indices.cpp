@@ -25,9 +25,8 @@ void TopkIndices::adopt(Backend& backend, TopkIndices& other, int64_t other_row,
 }
 
 void TopkIndices::expect(int layer, uint64_t step) const {
-  ENSURE(is_of(layer, step),
-         "attention wants the selection of layer {} in step {}, this is layer {}'s of {}", layer, step,
-         layer_, step_);
+  ENSURE(is_of(layer, step), "attention wants the selection of layer {} in step {}, this is layer {}'s of {}",
+         layer, step, layer_, step_);
 }
 
 }  // namespace indexshare

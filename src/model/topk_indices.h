@@ -20,7 +20,9 @@ class TopkIndices {
   int32_t* positions() {
     return static_cast<int32_t*>(positions_->data());
   }  // [rows, width] ascending, -1 padded
-  std::span<const int32_t> row(int64_t row) { return {positions() + row * width_, static_cast<size_t>(width_)}; }
+  std::span<const int32_t> row(int64_t row) {
+    return {positions() + row * width_, static_cast<size_t>(width_)};
+  }
   int32_t* slots() { return static_cast<int32_t*>(slots_->data()); }    // [rows, width] physical, -1 padded
   int32_t* counts() { return static_cast<int32_t*>(counts_->data()); }  // [rows]
 

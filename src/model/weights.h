@@ -100,8 +100,8 @@ struct WeightOptions {
   WeightFormat format = WeightFormat::as_stored;
   int activation_bits = 0;  // 0: by format
   bool borrow_indexers =
-      false;  // a full layer without indexer tensors takes those of the nearest layer before it
-  bool mtp = false;                                         // the first MTP layer, too
+      false;         // a full layer without indexer tensors takes those of the nearest layer before it
+  bool mtp = false;  // the first MTP layer, too
   bool check_tensors = false;                               // refuse NaN and infinite values
   std::function<void(size_t done, size_t total)> progress;  // bytes
 };

@@ -16,13 +16,14 @@ from .share_plan import indexer_types, mlp_types
 
 @dataclass
 class RandomTensor:
-    """values = mean + deviation * normal + along * direction."""
+    """values = mean + deviation * normal + along * direction + diagonal."""
 
     name: str
     shape: tuple
     deviation: object  # float, or f32 [rows]
     mean: float = 0.0
     along: float = 0.0  # share of the common direction of all embeddings, [columns]
+    diagonal: float = 0.0  # added to element [i, i]
     quantised: bool = False  # FP8 in FP8 checkpoints
     always_f32: bool = False
 
@@ -34,6 +35,8 @@ class Recipe:
     latent_scale: float = 0.05  # of q_a and kv_a outputs: small, so that their norms' eps shows
     gate_along: float = 1.5  # index gates mostly positive; 0 = any sign, so zeros tie at the top
     attention_scale: float = 1.5
+    block_gain: float = 1.0  # of what blocks add to the stream: small, so that a token tells the next
+    draft_skill: float = 0.0  # how much of its input the MTP layer passes on: drafts then often come true
 
 
 def tensors(config, recipe, all_indexers=False):
@@ -74,8 +77,9 @@ def _layer(config, recipe, prefix, has_indexer, mlp):
         result += _indexer(config, recipe, prefix + "self_attn.indexer.")
     result.append(_norm(prefix + "post_attention_layernorm.weight", hidden))
     if mlp == "dense":
-        return result + _mlp(prefix + "mlp.", hidden, config["intermediate_size"])
-    return result + _experts(config, prefix + "mlp.")
+        width = config["intermediate_size"]
+        return result + _mlp(prefix + "mlp.", hidden, width, recipe.block_gain)
+    return result + _experts(config, prefix + "mlp.", recipe.block_gain)
 
 
 def _attention(config, recipe, prefix):
@@ -93,7 +97,7 @@ def _attention(config, recipe, prefix):
         kv_a,
         _norm(prefix + "kv_a_layernorm.weight", kv_lora),
         _matrix(prefix + "kv_b_proj.weight", heads * (nope + value), kv_lora),
-        _matrix(prefix + "o_proj.weight", hidden, heads * value),
+        _matrix(prefix + "o_proj.weight", hidden, heads * value, recipe.block_gain),
     ]
     if config.get("attention_bias", False):
         bias = 0.3 * recipe.latent_scale
@@ -119,15 +123,15 @@ def _indexer(config, recipe, prefix):
     ]
 
 
-def _mlp(prefix, hidden, width):
+def _mlp(prefix, hidden, width, gain):
     return [
         _matrix(prefix + "gate_proj.weight", width, hidden),
         _matrix(prefix + "up_proj.weight", width, hidden),
-        _matrix(prefix + "down_proj.weight", hidden, width),
+        _matrix(prefix + "down_proj.weight", hidden, width, gain),
     ]
 
 
-def _experts(config, prefix):
+def _experts(config, prefix, gain):
     hidden, count = config["hidden_size"], config["n_routed_experts"]
     width = config["moe_intermediate_size"]
     result = [
@@ -135,17 +139,21 @@ def _experts(config, prefix):
         RandomTensor(prefix + "gate.e_score_correction_bias", (count,), 0.1, always_f32=True),
     ]
     for i in range(count):
-        result += _mlp(f"{prefix}experts.{i}.", hidden, width)
+        result += _mlp(f"{prefix}experts.{i}.", hidden, width, gain)
     shared = width * config.get("n_shared_experts", 1)
-    return result + _mlp(prefix + "shared_experts.", hidden, shared)
+    return result + _mlp(prefix + "shared_experts.", hidden, shared, gain)
 
 
 def _mtp_layer(config, recipe, prefix, mlp):
     hidden = config["hidden_size"]
+    skill = recipe.draft_skill
+    join = RandomTensor(prefix + "eh_proj.weight", (hidden, 2 * hidden), 1.0 / math.sqrt(2 * hidden))
+    if skill > 0:
+        join.deviation, join.diagonal = join.deviation * (1 - skill), 1.0
     result = [
         _norm(prefix + "enorm.weight", hidden),
         _norm(prefix + "hnorm.weight", hidden),
-        RandomTensor(prefix + "eh_proj.weight", (hidden, 2 * hidden), 1.0 / math.sqrt(2 * hidden)),
+        join,
         _norm(prefix + "shared_head.norm.weight", hidden),
     ]
     if config["model_type"] == "deepseek_v32":

@@ -114,6 +114,9 @@ def _values(tensor, stream, begin, end, columns, direction):
         values *= np.float32(tensor.deviation)
     if tensor.mean:
         values += np.float32(tensor.mean)
+    if tensor.diagonal:
+        rows = np.arange(begin, min(end, columns))
+        values[rows - begin, rows] += np.float32(tensor.diagonal)
     if tensor.along:
         values += np.float32(tensor.along) * direction
     return values
