@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <random>
 
 #include "indexshare/error.h"
 
@@ -86,6 +88,108 @@ TEST(Sampler, RefusesLogitsThatAreNotFinite) {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     Sampler s({}, {});
     EXPECT_THROW(s.sample(std::vector<float>{0, bad}), Error);
+  }
+}
+
+// Two tokens of a model whose second distribution depends on the first, drafted from other distributions: how
+// often each pair comes, against the product of the target's own probabilities.
+class Speculation : public ::testing::TestWithParam<SamplingOptions> {
+ protected:
+  static constexpr size_t kVocab = 6;
+  using Table =
+      std::vector<std::vector<float>>;  // [1 + kVocab] logits: of the first token, behind each token
+
+  static Table random_table(uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal(0, 1.3f);
+    Table table(1 + kVocab, std::vector<float>(kVocab));
+    for (auto& row : table)
+      for (float& x : row) x = normal(random);
+    return table;
+  }
+
+  std::vector<int64_t> pairs(int64_t n, const std::function<std::pair<int32_t, int32_t>(Sampler&)>& round,
+                             uint64_t seed) const {
+    std::vector<int64_t> counts(kVocab * kVocab);
+    for (int64_t i = 0; i < n; ++i) {
+      SamplingOptions options = GetParam();
+      options.seed = seed + static_cast<uint64_t>(i);
+      Sampler sampler(options, std::vector<int32_t>{1, 3});
+      const auto [first, second] = round(sampler);
+      ++counts[first * kVocab + second];
+    }
+    return counts;
+  }
+};
+
+TEST_P(Speculation, KeepsTheTargetsDistribution) {
+  constexpr int64_t kRounds = 60000;
+  const Table target = random_table(1), drafts = random_table(2);
+  int64_t accepted = 0;
+  const auto plain = pairs(
+      kRounds,
+      [&](Sampler& s) {
+        const int32_t first = s.sample(target[0]).token;
+        return std::pair{first, s.sample(target[1 + first]).token};
+      },
+      1);
+  const auto drafted = pairs(
+      kRounds,
+      [&](Sampler& s) {
+        std::vector<Draft> proposed = {*s.draft(drafts[0])};
+        proposed.push_back(*s.draft(drafts[1 + proposed[0].token]));
+        s.forget(proposed);
+        const auto first = s.verify(target[0], proposed[0]);
+        if (!first.accepted)
+          return std::pair{first.token.token, s.sample(target[1 + first.token.token]).token};
+        const auto second = s.verify(target[1 + first.token.token], proposed[1]);
+        accepted += second.accepted;
+        return std::pair{first.token.token, second.token.token};
+      },
+      1000000);
+  EXPECT_GT(accepted, kRounds / 50);
+  EXPECT_LT(accepted, kRounds * 9 / 10);
+  // Two samples of one distribution: sum (a - b)^2 / (a + b) follows chi-square with a degree less than there
+  // are cells. 99.9 % of it lie below df + 3.1 sqrt(2 df) + 6.
+  double chi_square = 0;
+  int degrees = -1;
+  for (size_t i = 0; i < plain.size(); ++i) {
+    if (plain[i] + drafted[i] == 0) continue;
+    const auto difference = static_cast<double>(plain[i] - drafted[i]);
+    chi_square += difference * difference / static_cast<double>(plain[i] + drafted[i]);
+    ++degrees;
+  }
+  EXPECT_LT(chi_square, degrees + 3.1 * std::sqrt(2.0 * degrees) + 6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, Speculation,
+                         ::testing::Values(SamplingOptions{}, SamplingOptions{.temperature = 0.6f},
+                                           SamplingOptions{.top_k = 3}, SamplingOptions{.top_p = 0.8f},
+                                           SamplingOptions{.temperature = 1.5f, .min_p = 0.2f},
+                                           SamplingOptions{.repetition_penalty = 1.7f,
+                                                           .presence_penalty = 0.8f,
+                                                           .frequency_penalty = 0.5f,
+                                                           .logit_bias = {{2, 1.5f}}}));
+
+TEST(Sampler, DraftsAreForgotten) {
+  const SamplingOptions options{.temperature = 0, .presence_penalty = 5};
+  Sampler a(options, {}), b(options, {});
+  const std::vector<float> logits = {3, 2, 1};
+  std::vector<Draft> drafts = {*a.draft(logits), *a.draft(logits)};
+  EXPECT_EQ(drafts[0].token, 0);
+  EXPECT_EQ(drafts[1].token, 1);  // the first draft is penalised already
+  a.forget(drafts);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(a.sample(logits).token, b.sample(logits).token);
+  EXPECT_FALSE(a.draft(std::vector<float>{0, std::nanf(""), 0}).has_value());
+}
+
+TEST(Sampler, EqualDistributionsAcceptEverything) {
+  Sampler s({.temperature = 0.7f, .top_p = 0.9f}, {});
+  const std::vector<float> logits = {1, 2, 0.5f, -1};
+  for (int i = 0; i < 2000; ++i) {
+    const Draft draft = *s.draft(logits);
+    s.forget({&draft, 1});
+    EXPECT_TRUE(s.verify(logits, draft).accepted);
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 const auto kAlways = [](RequestId) { return true; };
 
-std::vector<std::pair<RequestId, int64_t>> rows(const Scheduler& s, std::map<RequestId, int64_t> wanted) {
+std::vector<std::pair<RequestId, int64_t>> rows(const Scheduler& s, std::map<RequestId, WantedRows> wanted) {
   std::vector<std::pair<RequestId, int64_t>> result;
   for (const ScheduledRows& r : s.schedule([&](RequestId id) { return wanted.at(id); }))
     result.emplace_back(r.request, r.num_rows);
@@ -22,8 +22,9 @@ TEST(Scheduler, DecodingRowsComeBeforePromptChunks) {
   for (RequestId id : {1, 2, 3}) s.enqueue(id);
   s.admit(kAlways);
   using Rows = std::vector<std::pair<RequestId, int64_t>>;
-  EXPECT_EQ(rows(s, {{1, 100}, {2, 1}, {3, 100}}), (Rows{{2, 1}, {1, 9}}));
-  EXPECT_EQ(rows(s, {{1, 4}, {2, 1}, {3, 100}}), (Rows{{2, 1}, {1, 4}, {3, 5}}));
+  EXPECT_EQ(rows(s, {{1, {100}}, {2, {1, true}}, {3, {100}}}), (Rows{{2, 1}, {1, 9}}));
+  EXPECT_EQ(rows(s, {{1, {4}}, {2, {1, true}}, {3, {100}}}), (Rows{{2, 1}, {1, 4}, {3, 5}}));
+  EXPECT_EQ(rows(s, {{1, {4}}, {2, {1, true}}, {3, {5, true}}}), (Rows{{2, 1}, {3, 5}, {1, 4}}));  // drafts
 }
 
 TEST(Scheduler, AdmitsInOrderAndNobodyOvertakes) {
