@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "drafts.h"
 #include "exit_codes.h"
 #include "indexshare/engine.h"
 #include "options.h"
@@ -140,6 +141,7 @@ Action add_chat(CLI::App& app) {
   add_engine_flags(app, options->engine);
   app.add_option("--system", options->system, "System message")->type_name("TEXT");
   add_template_flags(app, options->chat_template);
+  add_draft_flags(app, options->engine.options);
   options->sampling.add_to(app);
   return [options] { return run(*options); };
 }

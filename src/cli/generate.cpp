@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "drafts.h"
 #include "exit_codes.h"
 #include "indexshare/engine.h"
 #include "options.h"
@@ -79,6 +80,12 @@ Json result_json(const Engine& engine, const Completion& completion, double load
   const ModelInfo& info = engine.info();
   result["weights"] = weights_json(info);
   result["cache"] = cache_json(info);
+  if (info.draft_tokens > 0) {
+    result["counters"]["drafting"] = drafting_json(engine.counters().drafting);
+    result["draft_tokens"] = info.draft_tokens;
+    result["draft_index_share"] = info.draft_index_share;
+    result["drafts"] = drafts_json(completion.drafts);
+  }
   result["plan"] = plan_pattern(info.source);
   result["full_layers"] = info.full_layers;
   result["backend"] = info.backend;
@@ -133,6 +140,7 @@ Action add_generate(CLI::App& app) {
   for (const char* name : {"--chat-template-file", "--chat-template-kwargs"}) {
     app.get_option(name)->needs(chat);
   }
+  add_draft_flags(app, options->engine.options);
   options->sampling.add_to(app);
   add_json_flag(app, options->json);
   app.add_flag("--progress", options->progress, "Draw the progress bar on a terminal even with --json");

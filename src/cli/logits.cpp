@@ -3,9 +3,11 @@
 // disk.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
+#include "drafts.h"
 #include "exit_codes.h"
 #include "indexshare/engine.h"
 #include "interrupt.h"
@@ -21,7 +23,7 @@ namespace {
 struct Options {
   EngineFlags engine;
   std::string tokens, output;
-  std::string dump_selections, force_selections;
+  std::string dump_selections, force_selections, draft_output;
   bool json = false;
 };
 
@@ -53,6 +55,9 @@ int run(const Options& options) {
   if (uses_selections(options) && options.engine.options.attention == AttentionMode::dense) {
     refuse_selections(options, "--attention dense selects no positions");
   }
+  if (!options.draft_output.empty() && options.engine.options.draft_tokens == 0) {
+    throw UsageError("--draft-output: needs --draft-tokens of at least 1");
+  }
   const std::vector<int32_t> tokens = read_tokens(options.tokens);
   const auto num_tokens = static_cast<int64_t>(tokens.size());
   const auto engine = load_engine(options.engine, !options.json);
@@ -68,6 +73,9 @@ int run(const Options& options) {
   if (!options.dump_selections.empty()) dump.emplace(options.dump_selections, num_full, num_tokens);
   if (!options.force_selections.empty()) forced.emplace(options.force_selections, num_full, num_tokens);
   NpyWriter output(options.output, "<f4", {num_tokens, info.vocab_size});
+  std::optional<NpyWriter> drafts;
+  if (!options.draft_output.empty())
+    drafts.emplace(options.draft_output, "<f4", std::vector{info.draft_tokens, num_tokens, info.vocab_size});
 
   const InterruptScope scope;
   ProgressBar bar("evaluating", !options.engine.quiet && !options.json);
@@ -75,6 +83,11 @@ int run(const Options& options) {
   evaluate.sink = [&](int64_t, std::span<const float> row) { output.append(row.data(), row.size()); };
   evaluate.selection_hook =
       make_selection_hook(info.full_layers, dump ? &*dump : nullptr, forced ? &*forced : nullptr);
+  if (drafts) {
+    evaluate.draft_sink = [&](int64_t position, int64_t step, std::span<const float> row) {
+      drafts->write_at(((step - 1) * num_tokens + position) * info.vocab_size, row.data(), row.size());
+    };
+  }
   evaluate.progress = [&](int64_t done, int64_t total) {
     throw_if_interrupted();
     bar.update(done, total);
@@ -84,6 +97,13 @@ int run(const Options& options) {
   const double seconds = watch.seconds();
   bar.wipe();
   if (dump) dump->commit();
+  if (drafts) {
+    const std::vector<float> none(static_cast<size_t>(info.vocab_size));
+    for (int64_t step = 1; step <= info.draft_tokens; ++step)
+      for (int64_t position = std::max<int64_t>(num_tokens - step, 0); position < num_tokens; ++position)
+        drafts->write_at(((step - 1) * num_tokens + position) * info.vocab_size, none.data(), none.size());
+    drafts->commit();
+  }
   output.commit();
   if (options.json) {
     print_json({{"schema_version", kSchemaVersion},
@@ -115,6 +135,14 @@ Action add_logits(CLI::App& app) {
   app.add_option("--force-selections", options->force_selections,
                  "Attend these positions instead: the same format, ascending, -1 padded")
       ->type_name("FILE");
+  add_draft_flags(app, options->engine.options);
+  app.add_option(
+         "--draft-output", options->draft_output,
+         "Logits of the rounds of drafts that begin at each token and are fed with those that follow: "
+         ".npy, f32 [draft_tokens, num_tokens, vocab_size], 0 where none follows")
+      ->type_name("FILE")
+      ->needs(app.get_option("--draft-tokens"));
+  app.get_option("--draft-tokens")->needs(app.get_option("--draft-output"));
   add_json_flag(app, options->json);
   return [options] { return run(*options); };
 }

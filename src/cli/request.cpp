@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "drafts.h"
 #include "exit_codes.h"
 #include "interrupt.h"
 
@@ -74,10 +75,12 @@ std::string speed_summary(const Completion& completion) {
   std::string text = fmt::format("prompt {} tokens", with_commas(completion.prompt_tokens));
   if (completion.cached_tokens > 0)
     text += fmt::format(" ({} from the cache)", with_commas(completion.cached_tokens));
-  return text + fmt::format(" in {} ({:.1f} tokens/s), {} tokens in {} ({:.1f} tokens/s)",
-                            human_seconds(t.prefill_seconds), rate(t.prefill_tokens, t.prefill_seconds),
-                            with_commas(t.decode_tokens), human_seconds(t.decode_seconds),
-                            rate(t.decode_tokens, t.decode_seconds));
+  text += fmt::format(" in {} ({:.1f} tokens/s), {} tokens in {} ({:.1f} tokens/s)",
+                      human_seconds(t.prefill_seconds), rate(t.prefill_tokens, t.prefill_seconds),
+                      with_commas(t.decode_tokens), human_seconds(t.decode_seconds),
+                      rate(t.decode_tokens, t.decode_seconds));
+  if (completion.drafts.rounds > 0) text += "; " + drafts_summary(completion.drafts);
+  return text;
 }
 
 double rate(int64_t tokens, double seconds) {

@@ -20,6 +20,7 @@ LATENT_EPS = (
 class Forward:
     logits: np.ndarray  # [n, vocab]
     selections: np.ndarray  # [num_full_layers, n, index_topk] int32, ascending, -1 padded
+    hidden: np.ndarray  # [n, hidden] after the final norm
 
 
 def rms_norm(x, weight, eps):
@@ -114,7 +115,6 @@ class NumpyModel:
     def forward(self, tokens, forced=None):
         """tokens [n]; forced: selections to attend with instead of the model's own."""
         config, n = self.config, len(tokens)
-        eps = config["rms_norm_eps"]
         embedding = self._weight("model.embed_tokens.weight")
         x = embedding[tokens]
         table = rope_table(config, n, self._dtype)
@@ -122,9 +122,7 @@ class NumpyModel:
         selections = []
         for i, kind in enumerate(kinds):
             prefix = f"model.layers.{i}."
-            a = rms_norm(x, self._weight(prefix + "input_layernorm.weight"), eps)
-            r = self._linear(a, prefix + "self_attn.q_a_proj")
-            r = rms_norm(r, self._weight(prefix + "self_attn.q_a_layernorm.weight"), LATENT_EPS)
+            a, r = self._attention_input(prefix, x)
             if kind == "full":
                 if forced is None:
                     chosen = self._select(prefix + "self_attn.indexer.", a, r, table)
@@ -132,49 +130,82 @@ class NumpyModel:
                     chosen = forced[len(selections)]
                 selections.append(chosen)
                 visible = selection_mask(chosen, n)
-            x = x + self._attend(prefix + "self_attn.", a, r, table, visible)
-            b = rms_norm(x, self._weight(prefix + "post_attention_layernorm.weight"), eps)
-            sparse = mlps[i] == "sparse"
-            x = x + (self._experts if sparse else self._mlp)(prefix + "mlp.", b)
-        x = rms_norm(x, self._weight("model.norm.weight"), eps)
-        # A head in the file counts even where the configuration ties it, as in transformers.
+            memory = self._memory(prefix + "self_attn.", a, table)
+            x = x + self._attend(prefix + "self_attn.", r, table, memory, visible)
+            x = x + self._feed_forward(prefix, x, mlps[i])
+        hidden = rms_norm(x, self._weight("model.norm.weight"), config["rms_norm_eps"])
+        return Forward(self._head(hidden), np.stack(selections), hidden)
+
+    def _head(self, hidden):
+        """[..., hidden] -> [..., vocab]. A head in the file counts even where the configuration ties it, as in
+        transformers."""
         separate = "lm_head.weight" in self._checkpoint
-        head = self._weight("lm_head.weight") if separate else embedding
-        return Forward(x @ head.T, np.stack(selections))
+        head = self._weight("lm_head.weight" if separate else "model.embed_tokens.weight")
+        return hidden @ head.T
+
+    def _attention_input(self, prefix, x):
+        """-> a [n, hidden], r [n, q_lora]."""
+        a = rms_norm(x, self._weight(prefix + "input_layernorm.weight"), self.config["rms_norm_eps"])
+        r = self._linear(a, prefix + "self_attn.q_a_proj")
+        return a, rms_norm(r, self._weight(prefix + "self_attn.q_a_layernorm.weight"), LATENT_EPS)
+
+    def _feed_forward(self, prefix, x, kind):
+        eps = self.config["rms_norm_eps"]
+        b = rms_norm(x, self._weight(prefix + "post_attention_layernorm.weight"), eps)
+        return (self._experts if kind == "sparse" else self._mlp)(prefix + "mlp.", b)
 
     def _select(self, prefix, a, r, table):
         """a [n, hidden], r [n, q_lora] -> [n, topk] int32."""
-        config, n = self.config, len(a)
-        heads, dim, rope = (
-            config[k] for k in ("index_n_heads", "index_head_dim", "qk_rope_head_dim")
-        )
-        interleaved = config.get("indexer_rope_interleave", config["model_type"] == "glm_moe_dsa")
-        q = self._linear(r, prefix + "wq_b").reshape(n, heads, dim)
+        keys = self._index_keys(prefix, a, table)
+        return self._choose(prefix, a, r, table, keys)
+
+    def _index_keys(self, prefix, a, table):
+        """-> [n, index_head_dim]."""
+        rope = self.config["qk_rope_head_dim"]
         k = a @ self._weight(prefix + "wk.weight").T
         k = layer_norm(
             k, self._weight(prefix + "k_norm.weight"), self._weight(prefix + "k_norm.bias")
         )
-        q[..., :rope] = rotate(q[..., :rope], table, interleaved)
-        k[:, :rope] = rotate(k[:, None, :rope], table, interleaved)[:, 0]
+        k[:, :rope] = rotate(k[:, None, :rope], table, self._index_interleaved())[:, 0]
+        return k
+
+    def _choose(self, prefix, a, r, table, keys):
+        """Row t of a, r and table chooses among keys 0 to t -> [n, topk] int32."""
+        config, n = self.config, len(a)
+        heads, dim, rope = (
+            config[k] for k in ("index_n_heads", "index_head_dim", "qk_rope_head_dim")
+        )
+        q = self._linear(r, prefix + "wq_b").reshape(n, heads, dim)
+        q[..., :rope] = rotate(q[..., :rope], table, self._index_interleaved())
         gates = self._linear(a, prefix + "weights_proj") * heads**-0.5
         scores = np.zeros((n, n), self._dtype)
         for h in range(heads):
-            scores += gates[:, h, None] * np.maximum(q[:, h] @ k.T * dim**-0.5, 0)
+            scores += gates[:, h, None] * np.maximum(q[:, h] @ keys.T * dim**-0.5, 0)
         return top_positions(scores, config["index_topk"])
 
-    def _attend(self, prefix, a, r, table, visible):
-        """-> [n, hidden]. visible [n, n] bool."""
-        config, n = self.config, len(a)
-        heads, kv_lora = config["num_attention_heads"], config["kv_lora_rank"]
-        nope, rope, value = (config[k + "_head_dim"] for k in ("qk_nope", "qk_rope", "v"))
-        q = self._linear(r, prefix + "q_b_proj").reshape(n, heads, nope + rope)
-        q_rope = rotate(q[..., nope:], table, True)
+    def _index_interleaved(self):
+        glm = self.config["model_type"] == "glm_moe_dsa"
+        return self.config.get("indexer_rope_interleave", glm)
+
+    def _memory(self, prefix, a, table):
+        """What queries meet: kv [n, heads, nope + v] and the rotated part of the keys [n, rope]."""
+        config, kv_lora = self.config, self.config["kv_lora_rank"]
         latent = self._linear(a, prefix + "kv_a_proj_with_mqa")
         k_rope = rotate(latent[:, None, kv_lora:], table, True)[:, 0]
         c = rms_norm(
             latent[:, :kv_lora], self._weight(prefix + "kv_a_layernorm.weight"), LATENT_EPS
         )
-        kv = self._linear(c, prefix + "kv_b_proj").reshape(n, heads, nope + value)
+        kv = self._linear(c, prefix + "kv_b_proj")
+        return kv.reshape(len(a), config["num_attention_heads"], -1), k_rope
+
+    def _attend(self, prefix, r, table, memory, visible):
+        """Queries of r [m, q_lora] at the table's positions -> [m, hidden]. visible [m, n] bool."""
+        config, n = self.config, len(r)
+        heads = config["num_attention_heads"]
+        nope, rope, value = (config[k + "_head_dim"] for k in ("qk_nope", "qk_rope", "v"))
+        q = self._linear(r, prefix + "q_b_proj").reshape(n, heads, nope + rope)
+        q_rope = rotate(q[..., nope:], table, True)
+        kv, k_rope = memory
         scale = (nope + rope) ** -0.5
         yarn = rope_parameters(config)
         if yarn["rope_type"] == "yarn" and yarn.get("mscale_all_dim"):
