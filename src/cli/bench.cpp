@@ -11,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "bench_drafts.h"
 #include "child_process.h"
 #include "exit_codes.h"
 #include "flags.h"
@@ -42,6 +43,7 @@ struct Options {
   Fill fill = Fill::random;
   int64_t prefill_tokens = 512, decode_tokens = 32, repeat = 3;
   bool json = false, breakdown = false;
+  DraftBench drafts;
   std::vector<std::string> arguments;
   std::optional<Row> row;  // measure this one and nothing else
 };
@@ -308,6 +310,21 @@ int run(const Options& options) {
   return kOk;
 }
 
+int run_drafts(const CLI::App& app, Options& options) {
+  for (const char* flag : {"--plan", "--fill", "--prefill-tokens", "--breakdown"}) {
+    if (app.get_option(flag)->count() > 0)
+      throw UsageError(fmt::format("{} cannot stand beside --draft-tokens", flag));
+  }
+  if (options.drafts.draft_tokens == 0) throw UsageError("--prompt-file: needs --draft-tokens of at least 1");
+  if (std::ranges::min(options.contexts) == 0)
+    throw UsageError("--context: expected at least 1 with --draft-tokens, got 0");
+  options.drafts.contexts = options.contexts;
+  options.drafts.decode_tokens = options.decode_tokens;
+  options.drafts.num_prompts = options.repeat;
+  options.drafts.json = options.json;
+  return run_draft_bench(options.drafts, options.engine);
+}
+
 Row parse_row(const std::string& text) {
   const size_t colon = std::min(text.find(':'), text.size());
   const bool shared = text.substr(colon) == ":shared";
@@ -335,10 +352,12 @@ Action add_bench(CLI::App& app, const std::vector<std::string>& arguments) {
   add_number<int64_t>(app, "--repeat", options->repeat, "Times each is measured", {1, 1000});
   app.add_flag("--breakdown", options->breakdown, "Also the time of each part of the forward pass");
   add_json_flag(app, options->json);
+  add_draft_bench_flags(app, options->drafts);
   app.add_option_function<std::string>("--row",
                                        [options](const std::string& text) { options->row = parse_row(text); })
       ->group("");
-  return [options, plan = app.get_option("--plan")] {
+  return [options, &app, plan = app.get_option("--plan")] {
+    if (options->drafts.text_file) return run_drafts(app, *options);
     const bool dense = options->engine.options.attention == AttentionMode::dense;
     if (dense && plan->count() == 0) options->plans = Plans::shared;  // there is one way to see everything
     if (dense && options->plans != Plans::shared) {

@@ -106,6 +106,25 @@ TEST_F(PagedCacheTest, AGrowThatDoesNotFitChangesNothing) {
   EXPECT_EQ(cache.num_free_pages(), 0);
 }
 
+// An MTP layer writes its row of the last position when the sequence goes on: at the end of a page, too.
+TEST_F(PagedCacheTest, WithLateRowsAFullLastPageIsCopiedBeforeASequenceGoesOn) {
+  for (const int64_t late_rows : {0, 1}) {
+    CacheConfig config = cache.config();
+    config.late_rows = late_rows;
+    PagedCache late(*backend, config);
+    CachedSequence parent;
+    late.grow(parent, 2 * kPage);
+    CachedSequence child = late.fork(parent);
+    EXPECT_EQ(late.pages_to_grow(child, 2 * kPage + 1), 1 + late_rows);
+    late.grow(child, 2 * kPage + 1);
+    EXPECT_EQ(child.pages[0], parent.pages[0]);
+    EXPECT_EQ(child.pages[1] == parent.pages[1], late_rows == 0);
+    late.grow(parent, 2 * kPage + 1);  // its page is its own by now
+    CachedSequence empty;
+    EXPECT_EQ(late.pages_to_grow(empty, 1), 1);
+  }
+}
+
 TEST(CacheBytes, GlmAtOneMillionTokens) {
   CacheConfig config{.num_layers = 78,
                      .num_index_slots = 21,

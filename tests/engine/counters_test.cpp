@@ -2,6 +2,7 @@
 // The engine's counters against the closed form of analysis/flops.h, to the last operation.
 #include <gtest/gtest.h>
 
+#include "analysis/draft_flops.h"
 #include "analysis/flops.h"
 #include "fixture.h"
 
@@ -16,6 +17,15 @@ void expect_equal(const Counters::Flops& counted, const Flops& derived) {
   EXPECT_EQ(counted.mlp, derived.mlp);
   EXPECT_EQ(counted.head, derived.head);
   EXPECT_EQ(counted.total(), derived.total());
+}
+
+void add(Flops& sum, const Flops& more) {
+  sum.projections += more.projections;
+  sum.indexer_projections += more.indexer_projections;
+  sum.index_scores += more.index_scores;
+  sum.attention += more.attention;
+  sum.mlp += more.mlp;
+  sum.head += more.head;
 }
 
 struct Case {
@@ -54,16 +64,37 @@ TEST(Counters, DecodingAddsItsRowsAlone) {
   e->generate(r);
   Flops derived = forward_flops(config, 0, 90, 1);
   for (int64_t position = 90; position < 95; ++position) {
-    const Flops row = forward_flops(config, position, 1, 1);
-    derived.projections += row.projections;
-    derived.indexer_projections += row.indexer_projections;
-    derived.index_scores += row.index_scores;
-    derived.attention += row.attention;
-    derived.mlp += row.mlp;
-    derived.head += row.head;
+    add(derived, forward_flops(config, position, 1, 1));
   }
   expect_equal(e->counters().flops, derived);
   EXPECT_EQ(e->counters().indexer_passes, 4u * 6u);
+}
+
+// Over a known text every row begins a round of three drafts.
+TEST(Counters, DraftingHasAFormulaOfItsOwn) {
+  constexpr int64_t kLength = 60, kDrafts = 3;
+  for (const char* model : {"tiny-glm-mtp", "tiny-deepseek-mtp"})
+    for (const bool share : {true, false})
+      for (const AttentionMode mode : {AttentionMode::sparse, AttentionMode::dense}) {
+        const std::string overrides = R"({"index_share_for_mtp_iteration":true})";
+        const auto e = load(model, {.hf_overrides = overrides,
+                                    .attention = mode,
+                                    .draft_tokens = kDrafts,
+                                    .draft_index_share = share});
+        const ModelConfig config = load_model_config(fixture(model), overrides);
+        const SequenceId s = e->create_sequence();
+        e->evaluate(s, random_tokens(kLength, 3),
+                    {.all_rows = false, .draft_sink = [](int64_t, int64_t, std::span<const float>) {}});
+        Flops derived = draft_flops(config, 0, kLength - 1, kLength - 1, mode);
+        for (int64_t step = 2; step <= kDrafts; ++step)
+          for (int64_t anchor = 0; anchor < kLength - step; ++anchor)
+            add(derived, later_draft_flops(config, anchor,
+                                           share ? DraftSelection::shared : DraftSelection::own, mode));
+        SCOPED_TRACE(testing::Message() << model << " share " << share);
+        expect_equal(e->counters().drafting.flops, derived);
+        expect_equal(e->counters().flops,
+                     forward_flops(config, 0, kLength, 0, mode));  // the target's as ever
+      }
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ TEST(Families, Glm52) {
   EXPECT_EQ(config.eos_token_ids, (std::vector<int32_t>{154820, 154827, 154829}));
   EXPECT_EQ(config.latent_row_dim(), 576);
   EXPECT_EQ(config.weights_dtype, "bfloat16");
+  EXPECT_TRUE(config.share_draft_index);
+  EXPECT_EQ(config.draft_hidden, DraftHidden::normed);
 }
 
 // GLM-5 and 5.1: the same without the keys that share.
@@ -45,6 +47,8 @@ TEST(Families, Glm5HasAnIndexerInEveryLayer) {
 
 TEST(Families, DeepseekV32) {
   const ModelConfig config = load_model_config(test::config_path("deepseek-v3.2"));
+  EXPECT_FALSE(config.share_draft_index);
+  EXPECT_EQ(config.draft_hidden, DraftHidden::residual);
   EXPECT_EQ(config.family, "deepseek_v32");
   EXPECT_EQ(config.plan.num_full(), 61);
   EXPECT_EQ(config.rope_layout, RopeLayout::interleaved);

@@ -86,6 +86,32 @@ TEST(Weights, Input32ScaleMissingOrOfTheWrongShape) {
   EXPECT_NE(shape.find("one scale a 128x128 block"), std::string::npos) << shape;
 }
 
+TEST(Weights, TheMtpLayerIsReadWhereAskedFor) {
+  const Weights unread = load(kFixtures / "tiny-glm-mtp");
+  EXPECT_FALSE(unread.mtp.has_value());
+  ASSERT_EQ(unread.notes.size(), 1u);
+  EXPECT_NE(unread.notes[0].find("of the MTP layer are not used"), std::string::npos) << unread.notes[0];
+  const Weights w = load(kFixtures / "tiny-glm-mtp", {.mtp = true});
+  ASSERT_TRUE(w.mtp.has_value());
+  EXPECT_TRUE(w.notes.empty());
+  EXPECT_NE(w.mtp->layer.attention.indexer, nullptr);
+  EXPECT_EQ(w.mtp->join->in_dim(), 128);
+  EXPECT_TRUE(std::holds_alternative<MoeWeights>(w.mtp->layer.mlp));
+  // DeepSeek's copies of embedding and head stay unread.
+  const Weights deepseek = load(kFixtures / "tiny-deepseek-mtp", {.mtp = true});
+  ASSERT_EQ(deepseek.notes.size(), 1u);
+  EXPECT_NE(deepseek.notes[0].find("2 tensors of MTP layers are not used"), std::string::npos)
+      << deepseek.notes[0];
+  const fs::path lacking = altered("tiny-glm-mtp", "layers.8.hnorm", "layers.8.xnorm");
+  try {
+    load(lacking, {.mtp = true});
+    FAIL() << "loaded";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("model.layers.8.hnorm.weight"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(Weights, BorrowedIndexersAreMarked) {
   SharePlan every = SharePlan::every_layer(8);
   const Weights w = load(kFixtures / "tiny-glm-shared", {.borrow_indexers = true}, &every);

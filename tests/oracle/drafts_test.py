@@ -31,13 +31,13 @@ def configurations():
     result = []
     for name in ("glm_freq_offset", "glm_indexer_types", "deepseek_yarn_groups", "glm_biases"):
         c = find([name])[0]
-        result.append(
-            Configuration("mtp_" + name, c.covers, {**c.config, **MTP}, 120, seed=c.seed)
-        )
+        result.append(Configuration("mtp_" + name, c.covers, {**c.config, **MTP}, 120, seed=c.seed))
     base = result[0].config
     result.append(Configuration("mtp_short", "", {**base, "index_topk": 64}, 40))
     gates = Recipe(gate_along=0.0)
-    result.append(Configuration("mtp_plateaus", "", {**base, "index_n_heads": 2}, 120, recipe=gates))
+    result.append(
+        Configuration("mtp_plateaus", "", {**base, "index_n_heads": 2}, 120, recipe=gates)
+    )
     return result
 
 

@@ -18,7 +18,9 @@ from numpy_forward import NumpyModel, rms_norm, rope_table, selection_mask
 class Mistakes:
     targets_selection: bool = False  # later steps attend with the target's last selection
     last_row: bool = False  # later steps attend with the selection of the next row
-    other_hidden: bool = False  # later steps take the hidden state before the norm (GLM), or after it
+    other_hidden: bool = (
+        False  # later steps take the hidden state before the norm (GLM), or after it
+    )
     token_at_0: bool = False  # the embedding at position 0 counts
 
 
@@ -42,7 +44,9 @@ class NumpyDrafts(NumpyModel):
         memory = self._memory(attention, a, at(0, rows))
         keys = self._index_keys(indexer, a, at(0, rows))
         chosen = self._choose(indexer, a, r, at(0, rows), keys)
-        hidden, logits = self._finish(x, r, at(0, rows), memory, selection_mask(chosen, rows), mistakes)
+        hidden, logits = self._finish(
+            x, r, at(0, rows), memory, selection_mask(chosen, rows), mistakes
+        )
         result = [logits]
         kept = chosen
         if mistakes.targets_selection:

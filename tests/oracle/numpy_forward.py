@@ -145,7 +145,9 @@ class NumpyModel:
 
     def _attention_input(self, prefix, x):
         """-> a [n, hidden], r [n, q_lora]."""
-        a = rms_norm(x, self._weight(prefix + "input_layernorm.weight"), self.config["rms_norm_eps"])
+        a = rms_norm(
+            x, self._weight(prefix + "input_layernorm.weight"), self.config["rms_norm_eps"]
+        )
         r = self._linear(a, prefix + "self_attn.q_a_proj")
         return a, rms_norm(r, self._weight(prefix + "self_attn.q_a_layernorm.weight"), LATENT_EPS)
 

@@ -35,8 +35,12 @@ class Recipe:
     latent_scale: float = 0.05  # of q_a and kv_a outputs: small, so that their norms' eps shows
     gate_along: float = 1.5  # index gates mostly positive; 0 = any sign, so zeros tie at the top
     attention_scale: float = 1.5
-    block_gain: float = 1.0  # of what blocks add to the stream: small, so that a token tells the next
-    draft_skill: float = 0.0  # how much of its input the MTP layer passes on: drafts then often come true
+    block_gain: float = (
+        1.0  # of what blocks add to the stream: small, so that a token tells the next
+    )
+    draft_skill: float = (
+        0.0  # how much of its input the MTP layer passes on: drafts then often come true
+    )
 
 
 def tensors(config, recipe, all_indexers=False):
@@ -147,7 +151,9 @@ def _experts(config, prefix, gain):
 def _mtp_layer(config, recipe, prefix, mlp):
     hidden = config["hidden_size"]
     skill = recipe.draft_skill
-    join = RandomTensor(prefix + "eh_proj.weight", (hidden, 2 * hidden), 1.0 / math.sqrt(2 * hidden))
+    join = RandomTensor(
+        prefix + "eh_proj.weight", (hidden, 2 * hidden), 1.0 / math.sqrt(2 * hidden)
+    )
     if skill > 0:
         join.deviation, join.diagonal = join.deviation * (1 - skill), 1.0
     result = [
