@@ -35,6 +35,7 @@ struct ModelInfo {
   std::string weights;       // format of most of them: "f32" | "f16" | "bf16" | "f8_e4m3" | "int8" | "int4"
   int activation_bits = 32;  // how finely activations enter their products: 32 | 16 | 8
   std::map<std::string, size_t> weight_bytes_by_format;
+  // With the MTP layer's, where it drafts.
   size_t weight_bytes = 0, latent_bytes_per_token = 0, index_key_bytes_per_token = 0;
   int64_t draft_tokens = 0;  // 0 = no drafting
   bool draft_index_share = false;

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <numeric>
 #include <stdexcept>
@@ -153,6 +157,54 @@ TEST(Drafting, BatchMatesDoNotMatter) {
       SCOPED_TRACE(testing::Message() << "request " << i << " chunk " << chunk);
       expect_same(*e->take(submitted[i]), alone[i]);
     }
+  }
+}
+
+// Over many seeds the tokens that were drafted and verified are spread as those that were not; the proof in
+// numbers is Speculation's in sampler_test.cpp.
+TEST(Drafting, SampledTokensAreSpreadAsWithout) {
+  constexpr int kSeeds = 500;
+  std::map<int32_t, std::array<int, 2>> counts[2];  // of the second and third token: without, with drafts
+  uint64_t accepted = 0, proposed = 0;
+  for (const int with : {0, 1}) {
+    const auto e = load(kModel, {.draft_tokens = with ? 2 : 0});
+    std::vector<RequestId> submitted;
+    for (int seed = 0; seed < kSeeds; ++seed) {
+      Request r = greedy(random_tokens(12, 20), 3);
+      r.sampling.temperature = 1;
+      r.sampling.top_k = 3;
+      r.sampling.seed = static_cast<uint64_t>(seed + 1000 * with);
+      submitted.push_back(e->submit(r));
+    }
+    while (e->step()) {
+    }
+    for (RequestId id : submitted) {
+      const Completion c = *e->take(id);
+      for (int i : {0, 1}) ++counts[i][ids(c).at(static_cast<size_t>(i + 1))][with];
+      accepted += sum(c.drafts.accepted);
+      proposed += sum(c.drafts.proposed);
+    }
+  }
+  EXPECT_GT(accepted, proposed / 10);
+  EXPECT_LT(accepted, proposed * 9 / 10);
+  for (const auto& of_token : counts) {
+    double chi_square = 0;
+    int cells = 0;
+    std::array<int, 2> rare = {};
+    const auto add = [&](const std::array<int, 2>& cell) {
+      const double difference = cell[0] - cell[1], both = cell[0] + cell[1];
+      chi_square += difference * difference / both;
+      ++cells;
+    };
+    for (const auto& [token, cell] : of_token) {
+      if (cell[0] + cell[1] >= 20) {
+        add(cell);
+      } else {
+        for (int with : {0, 1}) rare[with] += cell[with];
+      }
+    }
+    if (rare[0] + rare[1] > 0) add(rare);
+    EXPECT_LT(chi_square, cells - 1 + 3.1 * std::sqrt(2.0 * (cells - 1)) + 6) << cells << " cells";
   }
 }
 
@@ -363,6 +415,30 @@ TEST(Drafting, SharingChangesLaterStepsAlone) {
     }
     EXPECT_GT(differing, 50);
   }
+}
+
+// NaN in the layer that drafts costs the drafts, not the text.
+TEST(Drafting, ABrokenMtpLayerDraftsNothing) {
+  const std::filesystem::path broken =
+      std::filesystem::path(INDEXSHARE_BINARY_DIR) / "fixtures/tiny-glm-mtp-broken";
+  std::filesystem::remove_all(broken);
+  std::filesystem::copy(fixture(kModel), broken, std::filesystem::copy_options::recursive);
+  {
+    std::fstream f(broken / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    uint64_t header_bytes = 0;
+    f.read(reinterpret_cast<char*>(&header_bytes), 8);
+    std::string header(header_bytes, ' ');
+    f.read(header.data(), static_cast<std::streamsize>(header_bytes));
+    const size_t offsets = header.find("data_offsets", header.find("model.layers.8.enorm.weight"));
+    const int64_t begin = std::stoll(header.substr(header.find('[', offsets) + 1));
+    const float nan = std::nanf("");
+    f.seekp(static_cast<std::streamoff>(8 + header_bytes) + begin);
+    f.write(reinterpret_cast<const char*>(&nan), sizeof nan);
+  }
+  const auto e = Engine::load(broken.string(), {.ctx_size = 512, .draft_tokens = 3});
+  const Completion c = e->generate(greedy(random_tokens(70, 1)));
+  expect_same(c, load(kModel)->generate(greedy(random_tokens(70, 1))));
+  EXPECT_EQ(c.drafts.rounds, 0u);
 }
 
 TEST(Drafting, WhatCannotDraftIsNamed) {
