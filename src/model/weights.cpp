@@ -34,8 +34,7 @@ class Loader {
     weights_.embedding =
         own_head || tensors_.quantises_tied_head() ? tensors_.table(embedding, shape) : weights_.head;
     weights_.final_norm = vector("model.norm.weight", config_.hidden_dim);
-    for (int layer = 0; layer < config_.num_layers; ++layer)
-      weights_.layers.push_back(load_layer(layer, config_.plan.is_full(layer), config_.is_moe_layer[layer]));
+    for (int layer = 0; layer < config_.num_layers; ++layer) weights_.layers.push_back(load_layer(layer));
     if (options_.mtp) weights_.mtp = load_mtp();
     tensors_.finish();
     note_surplus();
@@ -67,12 +66,16 @@ class Loader {
     w.embedding_norm = vector(prefix + "enorm.weight", hidden);
     w.hidden_norm = vector(prefix + "hnorm.weight", hidden);
     w.join = matrix(prefix + "eh_proj.weight", {hidden, 2 * hidden});
-    w.layer = load_layer(config_.num_layers, true, config_.is_moe_layer.back());
+    w.layer = load_layer(config_.num_layers);
     w.output_norm = vector(prefix + "shared_head.norm.weight", hidden);
     return w;
   }
 
-  LayerWeights load_layer(int layer, bool is_full, bool is_moe) {
+  // The MTP layer, behind the others, has an indexer of its own and the last one's kind of MLP.
+  LayerWeights load_layer(int layer) {
+    const bool is_mtp = layer == config_.num_layers;
+    const bool is_full = is_mtp || config_.plan.is_full(layer);
+    const bool is_moe = is_mtp ? config_.is_moe_layer.back() : config_.is_moe_layer[layer];
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     LayerWeights w;
     w.input_norm = vector(prefix + "input_layernorm.weight", config_.hidden_dim);
