@@ -66,14 +66,31 @@ void interleave_codes(const int16_t* codes, int16_t* to) {
   }
 }
 
+// f32_to_bf16 of each, in the high halves; the low ones are zero.
+hn::Vec<WordTag> round_to_bf16(Floats x) {
+  const WordTag d;
+  const auto bits = hn::BitCast(d, x);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1));
+  const auto rounded = hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7fff)));
+  const auto nan = hn::Or(bits, hn::Set(d, 0x400000));
+  const auto result = hn::IfThenElse(hn::RebindMask(d, hn::Eq(x, x)), rounded, nan);
+  return hn::And(result, hn::Set(d, 0xffff0000u));
+}
+
 // 32 elements of one row and step.
 template <int kParts>
 void split_bf16(const float* x, std::byte* to, int64_t part_bytes) {
-  auto* high = reinterpret_cast<uint16_t*>(to);
-  auto* low = reinterpret_cast<uint16_t*>(to + part_bytes);
-  for (int i = 0; i < 32; ++i) high[i] = f32_to_bf16(x[i]);
-  if constexpr (kParts == 2)
-    for (int i = 0; i < 32; ++i) low[i] = f32_to_bf16(x[i] - bf16_to_f32(high[i]));
+  const hn::Rebind<uint16_t, FloatTag> d16;
+  const auto store_high = [&](hn::Vec<WordTag> bits, std::byte* part, int64_t i) {
+    hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(bits)), d16, reinterpret_cast<uint16_t*>(part) + i);
+  };
+  for (int64_t i = 0; i < 32; i += static_cast<int64_t>(kLanes)) {
+    const Floats value = load(x + i);
+    const auto high = round_to_bf16(value);
+    store_high(high, to, i);
+    if constexpr (kParts == 2)
+      store_high(round_to_bf16(hn::Sub(value, hn::BitCast(FloatTag(), high))), to + part_bytes, i);
+  }
 }
 
 // [begin, begin + count) of a row of `length`, zeros beyond its end.

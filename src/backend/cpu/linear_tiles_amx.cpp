@@ -3,7 +3,7 @@
 // of a panel's 32 columns. C holds one group of columns of `in`; then vectors add it to the row's sums:
 //   integers   sum = fma(float(256 high + low), x_scale * w_scale, sum)    (linear_integer.cpp's bits)
 //   f8         sum = fma(high + low, w_scale, sum)
-//   bf16       sum = sum + (high + low)
+// (bf16 weights have no groups: bf16_tiles-inl.h.)
 // Groups go through a pipeline, so that both units are busy: while the tile products of one run, its
 // predecessor moves from C to memory, each tile just before it is needed again (otherwise products wait for
 // the store), and vectors finish the one before that. Blocking: A for all rows of the share and up to
@@ -14,7 +14,9 @@
 #include "backend/cpu/linear_kernels.h"
 #include "base/check.h"
 
-#include "backend/cpu/tiles-inl.h"  // last
+#include "backend/cpu/tiles-inl.h"  // last, with what builds on it
+
+#include "backend/cpu/bf16_tiles-inl.h"
 
 #ifdef INDEXSHARE_HAS_TILES
 
@@ -69,11 +71,7 @@ inline void add_vector(const float* high, const float* low, float x_scale, const
   } else {
     __m512 dot = _mm512_load_ps(high);
     if constexpr (kParts == 2) dot = _mm512_add_ps(dot, _mm512_load_ps(low));
-    if constexpr (E == WeightElement::bf16) {
-      result = _mm512_add_ps(sum, dot);
-    } else {
-      result = _mm512_fmadd_ps(dot, _mm512_loadu_ps(w_scale), sum);
-    }
+    result = _mm512_fmadd_ps(dot, _mm512_loadu_ps(w_scale), sum);
   }
   _mm512_storeu_ps(to, result);
 }
@@ -439,14 +437,21 @@ class Run {
   uint32_t entered_ = 0;
 };
 
-template <WeightElement E>
+template <template <int> class RunOfParts>
 void multiply_share_of(const ProductShare& share) {
   if (share.product->weight->activation_parts() == 1) {
-    Run<E, 1>(share).multiply();
+    RunOfParts<1>(share).multiply();
   } else {
-    Run<E, 2>(share).multiply();
+    RunOfParts<2>(share).multiply();
   }
 }
+
+template <int kParts>
+using F8Run = Run<WeightElement::f8_e4m3, kParts>;
+template <int kParts>
+using Int8Run = Run<WeightElement::int8, kParts>;
+template <int kParts>
+using Int4Run = Run<WeightElement::int4, kParts>;
 
 }  // namespace
 
@@ -454,13 +459,13 @@ void multiply_share(const ProductShare& share) {
   const TileScope tiles;
   switch (share.product->weight->element()) {
     case WeightElement::bf16:
-      return multiply_share_of<WeightElement::bf16>(share);
+      return multiply_share_of<Bf16Run>(share);
     case WeightElement::f8_e4m3:
-      return multiply_share_of<WeightElement::f8_e4m3>(share);
+      return multiply_share_of<F8Run>(share);
     case WeightElement::int8:
-      return multiply_share_of<WeightElement::int8>(share);
+      return multiply_share_of<Int8Run>(share);
     case WeightElement::int4:
-      return multiply_share_of<WeightElement::int4>(share);
+      return multiply_share_of<Int4Run>(share);
     default:
       return;  // never in tiles
   }
