@@ -164,15 +164,20 @@ def table(
 
 
 @torch.no_grad()
-def perplexity(model: Model, corpus: Corpus, length: int, num_rows: int) -> dict:
-    """Mean loss (nats a token) on the validation books under each plan, and accepted drafts."""
+def perplexity(
+    model: Model, corpus: Corpus, length: int, num_rows: int, opening: bool = True
+) -> dict:
+    """Mean loss (nats a token) on the validation books under each plan, and the chance that a
+    draft is accepted; `opening`: behind the tokens with which every row of the training begins."""
     rng, device = random.Random(FIRST_SEED), model.embed.device
-    rows = [corpus.piece(rng, length + 1, 1.0)[: length + 1] for _ in range(num_rows)]
+    first = [corpus.ids[t] for t in ("[gMASK]", "<sop>", "<|user|>")] if opening else []
+    pieces = [corpus.piece(rng, length + 1, 1.0) for _ in range(num_rows)]
+    rows = [np.concatenate((np.array(first, dtype=np.int64), p))[: length + 1] for p in pieces]
     tokens = torch.from_numpy(np.stack(rows)).to(device)
     positions = torch.arange(length, device=device).expand(num_rows, -1)
     batch = {"tokens": tokens, "positions": positions}
     batch["kinds"] = torch.full_like(positions, TEXT)
-    row: dict = {"task": "perplexity", "length": length}
+    row: dict = {"task": "perplexity", "length": length, "opening": opening}
     chosen = {name: plans(model)[name] for name in ("shared", "every_layer")}
     for name, plan in (chosen | {"dense": DENSE, "dense_as_trained": None}).items():
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -198,6 +203,7 @@ def main() -> None:
     parser.add_argument("--plans", default="shared,every_layer")
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--perplexity", action="store_true")
+    parser.add_argument("--perplexity-tokens", type=int, default=65536)
     parser.add_argument("--out", type=Path, help="JSON lines are added to this file")
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
@@ -207,8 +213,11 @@ def main() -> None:
     lengths = [int(length) for length in options.lengths.split(",") if length]
     rows = []
     if options.perplexity:
-        rows += [perplexity(model, corpus, length, 65536 // length) for length in (2048, 8192)]
-    for task in options.tasks.split(","):
+        for opening in (True, False):
+            for length in (2048, 8192):
+                count = options.perplexity_tokens // length
+                rows.append(perplexity(model, corpus, length, count, opening))
+    for task in filter(None, options.tasks.split(",")):
         rows += table(model, corpus, task, lengths, options.questions, options.plans.split(","))
     if options.out:
         with options.out.open("a", encoding="utf-8") as file:
