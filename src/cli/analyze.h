@@ -63,9 +63,9 @@ std::string report_html(const SharingReport& report, const AnalyzedModel& model,
 struct GroupMeans {
   int source = 0;
   std::vector<int> layers;  // the source first
-  // Over the layers that share, without the source; none where it is alone or own selections are unknown.
-  std::optional<double> overlap, lowest_overlap, own, shared;
-  double as_run = 0;                    // over all of them
+  // Means over the layers that share, without the source; none where it is alone. The first four need own
+  // selections.
+  std::optional<double> overlap, lowest_overlap, own, shared, as_run;
   std::optional<double> needle_as_run;  // of the source's selection
 };
 std::vector<GroupMeans> group_means(const SharingReport& report);

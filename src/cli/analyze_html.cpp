@@ -19,7 +19,7 @@ constexpr const char* kStyle = R"css(
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 780px; margin: 0 auto; padding: 40px 20px 64px; }
+main { max-width: 800px; margin: 0 auto; padding: 40px 20px 64px; }
 h1 { font-size: 27px; line-height: 1.25; margin: 0 0 6px; letter-spacing: -0.01em; }
 h2 { font-size: 19px; margin: 44px 0 4px; }
 p { margin: 6px 0 12px; }
@@ -29,9 +29,9 @@ p { margin: 6px 0 12px; }
 code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, "Liberation Mono", monospace; }
 pre { background: var(--panel); border: 1px solid var(--rule); border-radius: 6px; padding: 10px 12px;
   overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; margin: 10px 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 10px; margin: 22px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 10px; margin: 22px 0 0; }
 .tile { background: var(--panel); border: 1px solid var(--rule); border-radius: 8px; padding: 12px 14px; }
-.tile .value { font-size: 24px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tile .value { font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .tile .what { color: var(--soft); font-size: 13px; line-height: 1.4; }
 figure { margin: 12px 0 0; background: var(--panel); border: 1px solid var(--rule); border-radius: 8px;
   padding: 14px 14px 10px; }
@@ -51,15 +51,16 @@ g:hover > .cell { stroke: var(--ink); stroke-width: 1.5; }
 .line.s1 { stroke: var(--c1); } .mark.s1 { fill: var(--c1); } .key.s1 { background: var(--c1); }
 .line.s2 { stroke: var(--c2); } .mark.s2 { fill: var(--c2); } .key.s2 { background: var(--c2); }
 .line.s3 { stroke: var(--c3); stroke-dasharray: 5 4; } .mark.s3 { fill: var(--c3); } .key.s3 { background: var(--c3); }
-.line.s4 { stroke: var(--c4); } .mark.s4 { fill: var(--c4); } .key.s4 { background: var(--c4); }
+.line.s4 { stroke: none; } .mark.s4 { fill: transparent; stroke: var(--c4); stroke-width: 1.5; r: 7; }
+.mark.s4:hover { r: 9; } .key.s4 { background: none; border: 2px solid var(--c4); border-radius: 50%; }
 .legend { font-size: 13px; color: var(--soft); text-align: center; margin: 4px 0 2px; }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 5px 0 14px;
   vertical-align: -1px; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; width: 100%;
+table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; width: 100%;
   margin: 10px 0; }
-th, td { text-align: right; padding: 5px 9px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
+th, td { text-align: right; padding: 5px 7px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+th { font-weight: 600; color: var(--soft); vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; }
 dt { font-weight: 600; margin-top: 10px; } dd { margin: 0; color: var(--soft); }
 footer { margin-top: 44px; border-top: 1px solid var(--rule); padding-top: 12px; color: var(--soft); font-size: 13px; }
@@ -278,11 +279,11 @@ std::string group_section(const SharingReport& r) {
   for (const GroupMeans& g : group_means(r)) {
     rows.push_back({std::to_string(g.source), fmt::format("{}", fmt::join(g.layers, " ")),
                     percent_or_dash(g.overlap), percent_or_dash(g.lowest_overlap), percent_or_dash(g.own),
-                    percent_or_dash(g.shared), percent(g.as_run)});
+                    percent_or_dash(g.shared), percent_or_dash(g.as_run)});
   }
   return "<h2>Group by group</h2>\n<p class=\"lead\">Layers that attend with one selection; overlap and "
          "coverage are "
-         "means over those of them without an indexer, coverage as run over all.</p>\n" +
+         "means over those of them without an indexer.</p>\n" +
          html_table(rows);
 }
 

@@ -64,7 +64,8 @@ std::string group_table(const SharingReport& r) {
   for (const GroupMeans& g : group_means(r)) {
     rows.push_back({std::to_string(g.source), fmt::format("{}", fmt::join(g.layers, " ")),
                     percent_or_blank(g.overlap), percent_or_blank(g.lowest_overlap), percent_or_blank(g.own),
-                    percent_or_blank(g.shared), percent(g.as_run), percent_or_blank(g.needle_as_run)});
+                    percent_or_blank(g.shared), percent_or_blank(g.as_run),
+                    percent_or_blank(g.needle_as_run)});
   }
   return "\ngroups that share one selection (means over the layers without an indexer of their own)\n" +
          table(rows, 2);
@@ -124,7 +125,7 @@ Json group_json(const GroupMeans& g) {
   add("lowest_overlap", g.lowest_overlap);
   add("coverage_own", g.own);
   add("coverage_source", g.shared);
-  json["coverage_as_run"] = g.as_run;
+  add("coverage_as_run", g.as_run);
   add("needle_recall_as_run", g.needle_as_run);
   return json;
 }
@@ -147,9 +148,12 @@ std::vector<GroupMeans> group_means(const SharingReport& report) {
     GroupMeans& g = groups[l.source];
     g.source = l.source;
     g.layers.push_back(l.layer);
-    g.as_run += l.as_run.mean;
-    if (l.layer == l.source) g.needle_as_run = l.needle_as_run;
-    if (l.layer == l.source || !l.own) continue;
+    if (l.layer == l.source) {
+      g.needle_as_run = l.needle_as_run;
+      continue;
+    }
+    g.as_run = g.as_run.value_or(0) + l.as_run.mean;
+    if (!l.own) continue;
     g.overlap = g.overlap.value_or(0) + l.own_and_shared->share;
     g.lowest_overlap = std::min(g.lowest_overlap.value_or(1), l.own_and_shared->share);
     g.own = g.own.value_or(0) + l.own->mean;
@@ -157,8 +161,7 @@ std::vector<GroupMeans> group_means(const SharingReport& report) {
   }
   std::vector<GroupMeans> result;
   for (auto& [source, g] : groups) {
-    g.as_run /= static_cast<double>(g.layers.size());
-    for (std::optional<double>* sum : {&g.overlap, &g.own, &g.shared})
+    for (std::optional<double>* sum : {&g.overlap, &g.own, &g.shared, &g.as_run})
       if (*sum) **sum /= static_cast<double>(g.layers.size() - 1);
     result.push_back(g);
   }

@@ -39,10 +39,10 @@ Json state_origin(const AnalyzeOptions& options, const ModelInfo& info,
           {"vocab_size", info.vocab_size},
           {"kv_cache_dtype", info.kv_cache_dtype},
           {"index_cache_dtype", info.index_cache_dtype},
-          {"text_hash", hash_of(windows)},
           {"context", options.context},
           {"windows", options.windows},
-          {"tail_rows", options.tail_rows}};
+          {"tail_rows", options.tail_rows},
+          {"text_hash", hash_of(windows)}};
 }
 
 Json candidates_json(const std::vector<CandidateLoss>& candidates) {
