@@ -187,7 +187,7 @@ TEST(AttentionProbe, LooksWithoutTouching) {
 
 TEST(AttentionProbe, BackendsAndCacheFormatsAgree) {
   const auto tokens = random_tokens(70, 9);
-  for (const char* format : {"f32", "bf16"}) {
+  for (const char* format : {"f32", "bf16", "int8"}) {
     const auto a = probe(*load("tiny-glm", {.backend = "cpu", .kv_cache_dtype = format}), tokens, {69}),
                b = probe(*load("tiny-glm", {.backend = "reference", .kv_cache_dtype = format}), tokens, {69});
     ASSERT_EQ(a.size(), b.size());
