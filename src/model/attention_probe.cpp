@@ -45,8 +45,7 @@ void Model::probe_attention(int layer, const Batch& batch, PagedCache& cache, To
   for (const int64_t row : batch.probe_rows) probe_row(layer, batch, row, cache, selection);
 }
 
-void Model::probe_row(int layer, const Batch& batch, int64_t row, PagedCache& cache,
-                      TopkIndices& selection) {
+void Model::probe_row(int layer, const Batch& batch, int64_t row, PagedCache& cache, TopkIndices& selection) {
   const int64_t position = batch.positions[row], visible = position + 1;
   const int64_t heads = config_.num_heads, rank = config_.kv_lora_rank, row_dim = config_.latent_row_dim();
   const float* query_latent = workspace_.query_latent + row * heads * rank;  // [heads, rank]

@@ -99,12 +99,12 @@ class Model {
   void attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);     // attention.cpp
   void absorb_keys(const AttentionWeights& w, int64_t num_rows);                             // attention.cpp
   void linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
-                       int64_t num_rows);                                                 // attention.cpp
-  void project_output(const AttentionWeights& w, int64_t num_rows);                       // attention.cpp
+                       int64_t num_rows);                            // attention.cpp
+  void project_output(const AttentionWeights& w, int64_t num_rows);  // attention.cpp
   void probe_attention(int layer, const Batch& batch, PagedCache& cache,
                        TopkIndices& selection);  // attention_probe.cpp
   void probe_row(int layer, const Batch& batch, int64_t row, PagedCache& cache,
-                 TopkIndices& selection);                                                 // attention_probe.cpp
+                 TopkIndices& selection);  // attention_probe.cpp
   void select(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);  // indexer.cpp
   void index_projections(int layer, const Batch& batch, PagedCache& cache);               // indexer.cpp
   void run_selection_hook(int layer, const Batch& batch, TopkIndices& selection);         // indexer.cpp
