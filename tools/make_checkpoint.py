@@ -46,6 +46,13 @@ def parse_arguments():
     parser.add_argument(
         "--all-indexers", action="store_true", help="indexer tensors on shared layers too"
     )
+    parser.add_argument(
+        "--zero",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="tensors of zeros: a layer whose o_proj is zero adds nothing, whatever it attends",
+    )
     parser.add_argument("--tokenizer", metavar="DIR", help="copy the tokenizer files of DIR")
     defaults = Recipe()
     parser.add_argument("--latent-scale", type=float, default=defaults.latent_scale)
@@ -91,6 +98,7 @@ def main():
             gate_along=arguments.gate_along,
             block_gain=arguments.block_gain,
             draft_skill=arguments.draft_skill,
+            zero=tuple(arguments.zero),
         ),
     )
     if arguments.tokenizer:

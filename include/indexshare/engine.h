@@ -132,12 +132,24 @@ using SelectionHook = std::function<void(int layer, int64_t first_position, int6
 /// tokens that follow there: step s >= 1 at `position` predicts the token at position + s + 1.
 using DraftSink = std::function<void(int64_t position, int64_t step, std::span<const float> logits)>;
 
+/// Called in every layer for each of the wanted rows, layers ascending: the softmax that dense attention
+/// would give the row there, probabilities [num_heads, position + 1], and the positions the layer attends
+/// with (ascending; none in dense mode). For analysis; costs as much as dense attention of the row and more.
+using AttentionProbe = std::function<void(int layer, int64_t position, std::span<const float> probabilities,
+                                          std::span<const int32_t> selection)>;
+
 struct EvaluateOptions {
   bool all_rows = true;  // logits of every row, or of the last alone
   LogitsSink sink;
   SelectionHook selection_hook;
   DraftSink draft_sink;  // needs draft_tokens; steps whose token is not among those evaluated are left out
   Progress progress;
+  /// Another share plan for these tokens, F or S a layer; "" is the plan in force. Its full layers must be
+  /// full in the loaded plan too, and must have been so for every position the sequence holds already.
+  std::string pattern;
+  bool dense = false;  // attend every position for these tokens, and run no indexer
+  AttentionProbe attention_probe;
+  std::vector<int64_t> probe_positions;  // those of the probe's rows, ascending
 };
 
 class Engine {

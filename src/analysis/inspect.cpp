@@ -139,4 +139,12 @@ ModelSummary inspect_model(const std::string& model, const InspectOptions& optio
   return summary;
 }
 
+std::vector<int> layers_with_indexers(const ModelSummary& summary) {
+  std::set<int> layers(summary.full_layers.begin(), summary.full_layers.end());
+  if (summary.weights)
+    layers.insert(summary.weights->surplus_indexer_layers.begin(),
+                  summary.weights->surplus_indexer_layers.end());
+  return {layers.begin(), layers.end()};
+}
+
 }  // namespace indexshare

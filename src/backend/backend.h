@@ -189,6 +189,14 @@ struct WriteCacheArgs {
   std::span<const SequenceRows> sequences = {};
 };
 
+/// Latents of one sequence back as f32, as attention reads them. For analysis, not for the forward pass.
+struct ReadLatentsArgs {
+  CachePages cache = {};
+  const int32_t* page_table = nullptr;  // as SequenceRows has it
+  int64_t position_begin = 0, position_end = 0;
+  float* rows = nullptr;  // [position_end - position_begin, row_dim]
+};
+
 /// The lightning indexer's scores and the choice, fused; never holds queries x context scores.
 ///   score(t, s) = sum_h head_weights[t, h] * relu(queries[t, h] . key[s])   for s <= t, h ascending
 /// Chooses the min(topk, t+1) largest by (score descending, position ascending), joined with the fixed
@@ -264,6 +272,7 @@ class Backend {
   virtual void experts(const ExpertsArgs& args) = 0;
   virtual void write_latents(const WriteCacheArgs& args) = 0;
   virtual void write_index_keys(const WriteCacheArgs& args) = 0;
+  virtual void read_latents(const ReadLatentsArgs& args) = 0;
   virtual void index_select(const IndexSelectArgs& args) = 0;
   virtual void translate(const TranslateArgs& args) = 0;
   virtual void sparse_attention(const SparseAttentionArgs& args) = 0;

@@ -41,6 +41,7 @@ constexpr Verb kVerbs[] = {
     {"inspect", "Layers, share plan, cache bytes and FLOPs of a model or of a config.json alone",
      without_arguments<add_inspect>},
     {"bench", "Tokens per second against context length, shared against every layer", add_bench},
+    {"analyze", "What sharing changes on a text: overlap, coverage, KL; a search for a plan", add_analyze},
     {"perplexity", "How well a model predicts a text", without_arguments<add_perplexity>},
     {"logits", "Logits of every position of a token sequence, to a .npy file", without_arguments<add_logits>},
     {"quantize", "Write a model with int8 or int4 weights, and compare it with the original",

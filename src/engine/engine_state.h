@@ -94,6 +94,11 @@ struct Engine::State {
   void check_tokens(std::span<const int32_t> tokens) const;
   void check_fits(const Sequence& sequence, int64_t final_length) const;
 
+  // plans.cpp
+  SharePlan plan_of(const EvaluateOptions& wanted) const;
+  void check_keys(const Sequence& sequence, const SharePlan& plan) const;
+  void note_missing_keys(Sequence& sequence, const SharePlan& plan, bool dense) const;
+
   /// Rows of one sequence's next tokens, appended to a batch; its cache is grown.
   void append_rows(Batch& batch, Sequence& sequence, std::span<const int32_t> tokens);
   /// Runs a batch; on an exception every sequence is back at its former length.

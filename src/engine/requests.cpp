@@ -51,6 +51,7 @@ RequestId Engine::submit(Request request) {
   const int64_t common = std::min(common_prefix(sequence->tokens, request.tokens), prompt - 1);
   const int64_t reused = s.continuable(*sequence, common);
   const int64_t mtp_rows = std::min(sequence->mtp.num_rows, reused);
+  if (reused > 0) s.check_keys(*sequence, s.model->config().plan);
   s.truncate(*sequence, reused);
   if (reused < common) sequence->mtp.num_rows = mtp_rows;  // the token behind them stays what it was
   const RequestId id = ++s.last_request_id;

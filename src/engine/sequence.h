@@ -21,6 +21,9 @@ struct Sequence {
   std::vector<int32_t> tokens;  // those in the cache
   CachedSequence cache;
   MtpHistory mtp;
+  // [num_layers] layers whose index keys were not written at every position, as another plan than the loaded
+  // one was in force; empty: none. A plan in which such a layer is full would select among stale rows.
+  std::vector<bool> lacks_keys;
   RequestId request = 0;  // the request that runs on it, 0 when idle
 };
 

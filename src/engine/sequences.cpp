@@ -36,6 +36,7 @@ void Engine::State::drop_sequence(SequenceId id) {
 
 void Engine::State::truncate(Sequence& sequence, int64_t length) {
   cache->truncate(sequence.cache, length);
+  if (length == 0) sequence.lacks_keys.clear();
   if (length == std::ssize(sequence.tokens)) return;
   sequence.tokens.resize(static_cast<size_t>(length));
   // The MTP layer's last row was made with a token that is gone, and the hidden state to make it anew with is
@@ -106,6 +107,7 @@ SequenceId Engine::fork(SequenceId id) {
   child.tokens = parent.tokens;
   child.cache = state_->cache->fork(parent.cache);
   child.mtp = parent.mtp;
+  child.lacks_keys = parent.lacks_keys;
   return child.id;
 }
 
@@ -143,6 +145,15 @@ void emit_logits(Model& model, const Batch& batch, int64_t first_wanted_row, int
   }
 }
 
+// Has the wanted positions among the batch's rows shown.
+void probe(const EvaluateOptions& options, Batch& batch) {
+  batch.attention_probe = options.attention_probe;
+  for (const int64_t position : options.probe_positions) {
+    const int64_t row = position - batch.positions.front();
+    if (row >= 0 && row < batch.num_rows()) batch.probe_rows.push_back(row);
+  }
+}
+
 }  // namespace
 
 void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const EvaluateOptions& options) {
@@ -153,6 +164,10 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
     fail(ErrorCode::invalid_argument, "draft_sink: needs an engine with draft_tokens, this one has none");
   s.check_fits(sequence, sequence.cache.length + std::ssize(tokens));
   const int64_t total = std::ssize(tokens), start = sequence.cache.length;
+  const SharePlan plan = s.plan_of(options);
+  if (!options.dense) s.check_keys(sequence, plan);
+  const std::vector<bool> lacked_keys = sequence.lacks_keys;
+  if (total > 0) s.note_missing_keys(sequence, plan, options.dense);
   Sequence* const owners[] = {&sequence};
   // The sink wants the draft logits of every row of a chunk at once.
   const int64_t chunk =
@@ -165,6 +180,9 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
       Batch batch;
       batch.selection_hook = options.selection_hook;
       s.append_rows(batch, sequence, tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(rows)));
+      batch.plan = &plan;
+      batch.dense = options.dense;
+      if (options.attention_probe) probe(options, batch);
       s.run(batch, owners);
       if (!s.model->invalid_rows().empty())
         fail(ErrorCode::numerical, "the index scores at position {} are NaN",
@@ -183,6 +201,7 @@ void Engine::evaluate(SequenceId id, std::span<const int32_t> tokens, const Eval
   } catch (...) {
     s.roll_back(owners);  // rows that were appended but not run
     s.truncate(sequence, start);
+    sequence.lacks_keys = lacked_keys;
     throw;
   }
 }

@@ -13,10 +13,11 @@ void Model::attention(int layer, const Batch& batch, PagedCache& cache, TopkIndi
   const AttentionWeights& w = layer_weights(layer).attention;
   project_queries(w, batch);
   if (batch.leaves_keys) write_latents(layer, batch, cache);
-  if (selects() && source_of(layer) == layer && !selection.is_of(layer, step_))
+  if (selects(batch) && source_of(layer, batch) == layer && !selection.is_of(layer, step_))
     select(layer, batch, cache, selection);
   absorb_keys(w, batch.num_rows());
   attend(layer, batch, cache, selection);
+  if (batch.attention_probe) probe_attention(layer, batch, cache, selection);
   project_output(w, batch.num_rows());
 }
 
@@ -111,8 +112,8 @@ void Model::attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices
                            .scale = config_.softmax_scale,
                            .output = workspace_.attended};
   uint64_t attended_positions = 0;
-  if (selects()) {
-    selection.expect(source_of(layer), step_);
+  if (selects(batch)) {
+    selection.expect(source_of(layer, batch), step_);
     args.slots = selection.slots();
     args.counts = selection.counts();
     args.width = selection.width();

@@ -8,12 +8,17 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "model/share_plan.h"
 
 namespace indexshare {
 
 /// See indexshare/engine.h; positions is [num_rows, width] of one sequence.
 using RowsHook = std::function<void(int layer, int64_t first_position, int64_t num_rows, int64_t width,
                                     std::span<int32_t> positions)>;
+
+/// See indexshare/engine.h; probabilities is [num_heads, position + 1].
+using RowProbe = std::function<void(int layer, int64_t position, std::span<const float> probabilities,
+                                    std::span<const int32_t> selection)>;
 
 struct Batch {
   std::vector<int32_t> tokens;          // [num_rows]
@@ -23,6 +28,13 @@ struct Batch {
   // Draft passes after the first read the cache and leave nothing in it. Their rows see positions up to their
   // sequence's first_position, while `positions` tells where they stand.
   bool leaves_keys = true;
+
+  // Analysis: another plan than the config's, whose full layers are full there too; dense attention instead;
+  // and the rows of which attention is shown.
+  const SharePlan* plan = nullptr;
+  bool dense = false;
+  RowProbe attention_probe;         // may be empty
+  std::vector<int64_t> probe_rows;  // rows of the batch
 
   int64_t num_rows() const { return static_cast<int64_t>(tokens.size()); }
 

@@ -76,14 +76,18 @@ class Model {
 
  private:
   bool selects() const { return attention_ == AttentionMode::sparse; }
+  bool selects(const Batch& batch) const { return selects() && !batch.dense; }
   bool has_indexers() const { return selects() && config_.indexer.topk > 0; }
+  const SharePlan& plan_of(const Batch& batch) const { return batch.plan ? *batch.plan : config_.plan; }
 
   // Layer num_layers is the MTP layer: its own source, behind all others in the cache.
   int mtp_layer() const { return config_.num_layers; }
   const LayerWeights& layer_weights(int layer) const {
     return layer < config_.num_layers ? weights_.layers[layer] : weights_.mtp->layer;
   }
-  int source_of(int layer) const { return layer < config_.num_layers ? config_.plan.source[layer] : layer; }
+  int source_of(int layer, const Batch& batch) const {
+    return layer < config_.num_layers ? plan_of(batch).source[layer] : layer;
+  }
   int index_slot_of(int layer) const {
     return layer < config_.num_layers ? config_.plan.slot[layer] : config_.plan.num_full();
   }
@@ -95,8 +99,12 @@ class Model {
   void attend(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);     // attention.cpp
   void absorb_keys(const AttentionWeights& w, int64_t num_rows);                             // attention.cpp
   void linear_per_head(const float* x, int64_t x_dim, std::span<const MatrixPtr> weights, float* y,
-                       int64_t num_rows);                                                 // attention.cpp
-  void project_output(const AttentionWeights& w, int64_t num_rows);                       // attention.cpp
+                       int64_t num_rows);                            // attention.cpp
+  void project_output(const AttentionWeights& w, int64_t num_rows);  // attention.cpp
+  void probe_attention(int layer, const Batch& batch, PagedCache& cache,
+                       TopkIndices& selection);  // attention_probe.cpp
+  void probe_row(int layer, const Batch& batch, int64_t row, PagedCache& cache,
+                 TopkIndices& selection);  // attention_probe.cpp
   void select(int layer, const Batch& batch, PagedCache& cache, TopkIndices& selection);  // indexer.cpp
   void index_projections(int layer, const Batch& batch, PagedCache& cache);               // indexer.cpp
   void run_selection_hook(int layer, const Batch& batch, TopkIndices& selection);         // indexer.cpp

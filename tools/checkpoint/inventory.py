@@ -6,8 +6,9 @@ routing and index scores well apart; nothing is symmetric or all ones, so that a
 forgotten tensor shows.
 """
 
+import fnmatch
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Recipe:
     draft_skill: float = (
         0.0  # how much of its input the MTP layer passes on: drafts then often come true
     )
+    zero: tuple = ()  # names of tensors that are all zeros, with wildcards
 
 
 def tensors(config, recipe, all_indexers=False):
@@ -57,7 +59,13 @@ def tensors(config, recipe, all_indexers=False):
     if not config.get("tie_word_embeddings", False):
         deviation = 3.0 / math.sqrt(config["hidden_size"])
         result.append(RandomTensor("lm_head.weight", _embedding(config), deviation))
-    return result
+    return [_zeroed(tensor, recipe.zero) for tensor in result]
+
+
+def _zeroed(tensor, patterns):
+    if not any(fnmatch.fnmatchcase(tensor.name, pattern) for pattern in patterns):
+        return tensor
+    return replace(tensor, deviation=0.0, mean=0.0, along=0.0)
 
 
 def _embedding(config):

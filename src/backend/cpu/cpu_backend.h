@@ -49,6 +49,7 @@ class CpuBackend final : public Backend {
   void experts(const ExpertsArgs& args) override;
   void write_latents(const WriteCacheArgs& args) override;
   void write_index_keys(const WriteCacheArgs& args) override;
+  void read_latents(const ReadLatentsArgs& args) override;
   void index_select(const IndexSelectArgs& args) override;
   void translate(const TranslateArgs& args) override;
   void sparse_attention(const SparseAttentionArgs& args) override;
