@@ -41,6 +41,7 @@ class SpyBackend final : public Backend {
   void experts(const ExpertsArgs&) override { never(); }
   void write_latents(const WriteCacheArgs&) override { never(); }
   void write_index_keys(const WriteCacheArgs&) override { never(); }
+  void read_latents(const ReadLatentsArgs&) override { never(); }
   void index_select(const IndexSelectArgs&) override { never(); }
   void translate(const TranslateArgs&) override { never(); }
   void sparse_attention(const SparseAttentionArgs&) override { never(); }
