@@ -2,6 +2,7 @@
 #include "base/dtype.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/check.h"
@@ -101,14 +102,23 @@ uint8_t f32_to_f8_e4m3(float value) {
   return static_cast<uint8_t>(sign | code);
 }
 
+// Elements of cached rows may stand at any address.
+template <class T>
+static T load_unaligned(const void* data, int64_t index) {
+  T value;
+  std::memcpy(&value, static_cast<const std::byte*>(data) + index * static_cast<int64_t>(sizeof(T)),
+              sizeof value);
+  return value;
+}
+
 float load_as_f32(DType dtype, const void* data, int64_t index) {
   switch (dtype) {
     case DType::f32:
-      return static_cast<const float*>(data)[index];
+      return load_unaligned<float>(data, index);
     case DType::f16:
-      return f16_to_f32(static_cast<const uint16_t*>(data)[index]);
+      return f16_to_f32(load_unaligned<uint16_t>(data, index));
     case DType::bf16:
-      return bf16_to_f32(static_cast<const uint16_t*>(data)[index]);
+      return bf16_to_f32(load_unaligned<uint16_t>(data, index));
     case DType::f8_e4m3:
       return f8_e4m3_to_f32(static_cast<const uint8_t*>(data)[index]);
     default:

@@ -49,13 +49,13 @@ static_assert(sizeof(Scratch) <= kShareScratchBytes);
 // What the vectors have to do about a group once its tile products are done. Sums start at zero or in y and
 // end in y, where a panel has all its columns.
 struct Pending {
-  const float* from;  // [num_rows, 32] sums so far
-  float* to;          // [num_rows, 32] sums with this group
-  int64_t from_stride, to_stride;
-  int64_t num_rows = 0;   // <= 32
-  const float* x_scales;  // of the rows of the first tile of A
-  int64_t scale_stride;   // to those of the second
-  const float* w_scales;  // [32]
+  const float* from = nullptr;  // [num_rows, 32] sums so far
+  float* to = nullptr;          // [num_rows, 32] sums with this group
+  int64_t from_stride = 0, to_stride = 0;
+  int64_t num_rows = 0;             // <= 32
+  const float* x_scales = nullptr;  // of the rows of the first tile of A
+  int64_t scale_stride = 0;         // to those of the second
+  const float* w_scales = nullptr;  // [32]
 };
 
 template <WeightElement E, int kParts>
