@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/index_keys.h"
+#include "backend/cpu/tiles.h"
 
 namespace indexshare {
 
@@ -43,7 +44,7 @@ struct ScoreArgs {
 using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys);
 
 ScoreChunk f32_score_chunk(size_t table_index);  // of an instruction set, KernelPath::table_index
-#if defined(__x86_64__)
+#ifdef INDEXSHARE_X86_KERNELS
 namespace vnni {
 void score_chunk(const ScoreArgs& args, const KeyChunk& keys);
 }

@@ -14,10 +14,10 @@
 
 #include "backend/cpu/tiles-inl.h"  // last
 
+#ifdef INDEXSHARE_HAS_TILES
+
 // g++ 12 says so of _mm512_undefined_epi32() in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
-#ifdef INDEXSHARE_HAS_TILES
 
 namespace indexshare::amx {
 

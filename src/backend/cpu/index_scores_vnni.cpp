@@ -6,10 +6,10 @@
 
 #include "backend/cpu/vnni-inl.h"  // last
 
+#ifdef INDEXSHARE_HAS_VNNI
+
 // g++ 12 says so of _mm512_undefined_epi32() in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
-#ifdef INDEXSHARE_HAS_VNNI
 
 namespace indexshare::vnni {
 

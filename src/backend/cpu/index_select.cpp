@@ -45,10 +45,10 @@ struct Kernels {
   CandidateKernels candidates;
 };
 
-Kernels choose_kernels(RowFormat keys, const KernelPath& path) {
+Kernels choose_kernels([[maybe_unused]] RowFormat keys, const KernelPath& path) {
   Kernels kernels{QueryForm::floats, pack_queries(path.table_index), f32_score_chunk(path.table_index),
                   candidate_kernels(path.table_index)};
-#if defined(__x86_64__)
+#ifdef INDEXSHARE_X86_KERNELS
   if (path.tiles && keys != RowFormat::f32) {
     kernels.form = keys == RowFormat::int8 ? QueryForm::codes : QueryForm::bf16;
     kernels.score = amx::score_chunk;

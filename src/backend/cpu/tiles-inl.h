@@ -7,7 +7,9 @@
 // the 4 bytes (2 bf16 or 4 codes) that meet bytes 4i .. 4i+3 of A's rows.
 #pragma once
 
-#if defined(__x86_64__)
+#include "backend/cpu/tiles.h"
+
+#ifdef INDEXSHARE_X86_KERNELS
 #define INDEXSHARE_HAS_TILES 1
 
 #include <immintrin.h>

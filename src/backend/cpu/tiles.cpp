@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cpu/tiles.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#ifdef INDEXSHARE_X86_KERNELS
 
 #include <cpuid.h>
 #include <sys/syscall.h>

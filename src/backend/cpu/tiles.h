@@ -3,6 +3,12 @@
 // files of their own, *_amx.cpp, which include tiles-inl.h; the rest of the program asks here.
 #pragma once
 
+// Whether this build has *_amx.cpp and *_vnni.cpp: they need g++'s "#pragma GCC target", which clang, used
+// for fuzzing, does not know.
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__)
+#define INDEXSHARE_X86_KERNELS 1
+#endif
+
 namespace indexshare {
 
 enum class TileSupport {

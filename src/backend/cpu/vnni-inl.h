@@ -4,7 +4,9 @@
 // only where KernelPath::vnni.
 #pragma once
 
-#if defined(__x86_64__)
+#include "backend/cpu/tiles.h"
+
+#ifdef INDEXSHARE_X86_KERNELS
 #define INDEXSHARE_HAS_VNNI 1
 
 #include <immintrin.h>
