@@ -167,17 +167,15 @@ void measure(Group& group, int64_t context, int64_t rows, int repeats) {
 
 int run(int argc, char** argv) {
   Options o;
-  const std::map<std::string, RowFormat> formats = {
-      {"f32", RowFormat::f32}, {"bf16", RowFormat::bf16}, {"int8", RowFormat::int8}};
   CLI::App app("Times one share group of four layers against four layers with an indexer each");
   app.add_option("--backend", o.backend, "cpu or reference");
   app.add_option("--shape", o.shape, "glm, bench-8l or indexshare-tiny");
   app.add_option("--context", o.contexts, "numbers of cached keys");
   app.add_option("--rows", o.rows, "query rows: 1 is a decode step");
   app.add_option("--cache", o.latents, "format of cached latents")
-      ->transform(CLI::CheckedTransformer(formats));
+      ->transform(CLI::CheckedTransformer(kRowFormats));
   app.add_option("--keys", o.keys, "format of cached index keys")
-      ->transform(CLI::CheckedTransformer(formats));
+      ->transform(CLI::CheckedTransformer(kRowFormats));
   app.add_option("--threads", o.threads, "0 = what the process may use");
   app.add_option("--repeats", o.repeats, "times each is measured");
   CLI11_PARSE(app, argc, argv);

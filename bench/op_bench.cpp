@@ -74,8 +74,6 @@ int run(int argc, char** argv) {
   Options options;
   const std::map<std::string, DType> dtypes = {
       {"f32", DType::f32}, {"f16", DType::f16}, {"bf16", DType::bf16}, {"f8_e4m3", DType::f8_e4m3}};
-  const std::map<std::string, RowFormat> formats = {
-      {"f32", RowFormat::f32}, {"bf16", RowFormat::bf16}, {"int8", RowFormat::int8}};
   const std::map<std::string, WeightFormat> weight_formats = {
       {"as_stored", WeightFormat::as_stored}, {"int8", WeightFormat::int8}, {"int4", WeightFormat::int4}};
   CLI::App app("Times the backend's ops against the machine's ceilings");
@@ -90,9 +88,9 @@ int run(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(weight_formats));
   app.add_option("--activation-bits", options.cases.activation_bits, "8, 16 or 32");
   app.add_option("--cache", options.cases.cache, "format of cached latents")
-      ->transform(CLI::CheckedTransformer(formats));
+      ->transform(CLI::CheckedTransformer(kRowFormats));
   app.add_option("--keys", options.cases.keys, "format of cached index keys")
-      ->transform(CLI::CheckedTransformer(formats));
+      ->transform(CLI::CheckedTransformer(kRowFormats));
   app.add_option("--threads", options.threads, "0 = what the process may use");
   app.add_option("--seconds", options.budget, "least time of a case");
   app.add_flag("--cpu-time", options.cpu_time, "measure the process's CPU time (for --threads 1)");

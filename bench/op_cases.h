@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,10 @@
 #include "ceilings.h"
 
 namespace indexshare {
+
+/// Names of cache formats on the command line.
+inline const std::map<std::string, RowFormat> kRowFormats = {
+    {"f32", RowFormat::f32}, {"bf16", RowFormat::bf16}, {"int8", RowFormat::int8}};
 
 /// The sizes of a model that the ops see.
 struct ModelShape {

@@ -17,6 +17,7 @@
 
 #include "indexshare/engine.h"
 #include "indexshare/error.h"
+#include "indexshare/estimate.h"
 
 namespace indexshare {
 
@@ -102,10 +103,6 @@ struct Overlap {
 /// The probability that dense attention puts on a selection.
 struct Coverage {
   double mean = 0, worst = 0;  // over the heads of a row; then the mean of each over rows
-};
-
-struct Estimate {
-  double mean = 0, standard_error = 0;  // as if rows were independent
 };
 
 struct SharingOptions {

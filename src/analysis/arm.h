@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "analysis/coverage.h"
-#include "analysis/estimate.h"
 #include "indexshare/analysis.h"
+#include "indexshare/estimate.h"
 
 namespace indexshare {
 

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "indexshare/estimate.h"
+
 namespace indexshare::cli {
 namespace {
 
@@ -27,30 +29,27 @@ class Comparison {
     log_softmax(other, q_);
     double kl = 0;
     for (size_t i = 0; i < p_.size(); ++i) kl += std::exp(p_[i]) * (p_[i] - q_[i]);
-    ++count_;
+    kl_.add(kl);
     reference_nats_ -= p_[next];
     nats_ -= q_[next];
-    kl_sum_ += kl;
-    kl_squares_ += kl * kl;
     same_top_ += std::ranges::max_element(p_) - p_.begin() == std::ranges::max_element(q_) - q_.begin();
   }
 
   Agreement result() const {
-    const auto n = static_cast<double>(count_);
-    const double mean = kl_sum_ / n;
-    const double variance = count_ > 1 ? std::max(0.0, kl_squares_ / n - mean * mean) / (n - 1) : 0;
-    return {.scored_tokens = count_,
+    const auto n = static_cast<double>(kl_.count());
+    return {.scored_tokens = kl_.count(),
             .reference_nats = reference_nats_ / n,
             .nats = nats_ / n,
-            .kl_divergence = mean,
-            .kl_standard_error = std::sqrt(variance),
+            .kl_divergence = kl_.mean(),
+            .kl_standard_error = kl_.standard_error(),
             .same_top_token = static_cast<double>(same_top_) / n};
   }
 
  private:
   std::vector<double> p_, q_;
-  int64_t count_ = 0, same_top_ = 0;
-  double reference_nats_ = 0, nats_ = 0, kl_sum_ = 0, kl_squares_ = 0;
+  RunningEstimate kl_;
+  int64_t same_top_ = 0;
+  double reference_nats_ = 0, nats_ = 0;
 };
 
 // The logits of the next rows, [tokens.size(), vocab].

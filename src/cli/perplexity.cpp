@@ -11,6 +11,7 @@
 #include "exit_codes.h"
 #include "flags.h"
 #include "indexshare/engine.h"
+#include "indexshare/estimate.h"
 #include "interrupt.h"
 #include "options.h"
 #include "progress.h"
@@ -42,28 +43,6 @@ std::vector<Window> make_windows(int64_t num_tokens, int64_t ctx, int64_t stride
   return windows;
 }
 
-/// Running mean and variance (Welford).
-class Statistics {
- public:
-  void add(double value) {
-    ++count_;
-    const double delta = value - mean_;
-    mean_ += delta / static_cast<double>(count_);
-    squares_ += delta * (value - mean_);
-  }
-  int64_t count() const { return count_; }
-  double mean() const { return mean_; }
-  double standard_error() const {
-    if (count_ < 2) return 0;
-    const auto n = static_cast<double>(count_);
-    return std::sqrt(squares_ / (n - 1) / n);
-  }
-
- private:
-  int64_t count_ = 0;
-  double mean_ = 0, squares_ = 0;
-};
-
 double negative_log_likelihood(std::span<const float> logits, int32_t token) {
   const double largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
@@ -72,7 +51,7 @@ double negative_log_likelihood(std::span<const float> logits, int32_t token) {
 }
 
 void score_window(Engine& engine, std::span<const int32_t> tokens, const Window& window,
-                  Statistics& statistics, const Progress& progress) {
+                  RunningEstimate& statistics, const Progress& progress) {
   const SequenceId sequence = engine.create_sequence();
   const auto read = [&](int64_t from, int64_t to, bool scored) {
     EvaluateOptions options;
@@ -93,7 +72,7 @@ void score_window(Engine& engine, std::span<const int32_t> tokens, const Window&
   engine.release(sequence);
 }
 
-void report(const Options& options, const Statistics& s, size_t num_windows, int64_t num_tokens,
+void report(const Options& options, const RunningEstimate& s, size_t num_windows, int64_t num_tokens,
             double seconds) {
   const double perplexity = std::exp(s.mean()), uncertainty = perplexity * s.standard_error();
   if (options.json) {
@@ -136,7 +115,7 @@ int run(Options options) {
   const InterruptScope scope;
   const std::vector<Window> windows = make_windows(num_tokens, options.ctx, options.stride);
   const Stopwatch watch;
-  Statistics statistics;
+  RunningEstimate statistics;
   for (size_t i = 0; i < windows.size(); ++i) {
     const std::string label =
         statistics.count() == 0

@@ -397,7 +397,7 @@ void weigh_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16
 
 // ---- output ----
 
-// The 32 dims that pair_rows() spread over two tiles.
+// The 32 dims that gather_pairs() spread over two tiles.
 void natural_order(Vector& low, Vector& high) {
   const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
   const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstdint>
 
-#include "indexshare/analysis.h"
-
 namespace indexshare {
+
+struct Estimate {
+  double mean = 0, standard_error = 0;  // as if values were independent
+};
 
 class RunningEstimate {
  public:
@@ -19,11 +21,12 @@ class RunningEstimate {
   }
   int64_t count() const { return count_; }
   double mean() const { return mean_; }
-  Estimate get() const {
-    if (count_ < 2) return {mean_, 0};
+  double standard_error() const {
+    if (count_ < 2) return 0;
     const auto n = static_cast<double>(count_);
-    return {mean_, std::sqrt(squares_ / (n - 1) / n)};
+    return std::sqrt(squares_ / (n - 1) / n);
   }
+  Estimate get() const { return {mean_, standard_error()}; }
 
  private:
   int64_t count_ = 0;
