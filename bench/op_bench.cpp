@@ -2,8 +2,7 @@
 // op_bench: median microseconds, GFLOP/s and GB/s of each op beside the machine's ceilings of the same run.
 // The last column is the time the applicable ceilings would need as a share of the time taken: flops over the
 // peak of the arithmetic that fits the formats (int8 tiles, bf16 tiles, else f32), or bytes over the
-// bandwidth of a working set of that size, whichever is longer. Products with 16-bit activations run every
-// tile product twice, which the flops do not count: 50 % is their limit.
+// bandwidth of a working set of that size, whichever is longer.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>

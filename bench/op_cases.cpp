@@ -47,9 +47,9 @@ std::unique_ptr<Matrix> random_matrix(Backend& backend, const CaseOptions& o, in
 }
 
 Arithmetic product_arithmetic(const CaseOptions& o) {
-  if (o.activation_bits == 32) return Arithmetic::f32;
-  if (o.format != WeightFormat::as_stored) return Arithmetic::int8_tiles;
-  return o.weights == DType::bf16 || o.weights == DType::f8_e4m3 ? Arithmetic::bf16_tiles : Arithmetic::f32;
+  const bool fine =
+      o.format == WeightFormat::as_stored && (o.weights == DType::f32 || o.weights == DType::f16);
+  return o.activation_bits == 32 || fine ? Arithmetic::f32 : Arithmetic::bf16_tiles;
 }
 
 std::string weight_name(const CaseOptions& o) {
@@ -67,9 +67,12 @@ void linear_cases(Backend& backend, const ModelShape& m, const CaseOptions& o, c
   for (const auto& [out, in] : shapes) {
     const auto weight = random_matrix(backend, o, out, in);
     for (int64_t rows : o.rows) {
-      const std::vector<float> x = random_floats(rows * in);
-      std::vector<float> y(static_cast<size_t>(rows * out));
-      const LinearArgs args{x.data(), in, weight.get(), y.data(), out, rows};
+      const auto x = backend.allocate(static_cast<size_t>(rows * in) * sizeof(float));
+      const auto y = backend.allocate(static_cast<size_t>(rows * out) * sizeof(float));
+      const std::vector<float> values = random_floats(rows * in);
+      backend.copy(x->data(), values.data(), values.size() * sizeof(float));
+      const LinearArgs args{static_cast<const float*>(x->data()), in,  weight.get(),
+                            static_cast<float*>(y->data()),       out, rows};
       visit({.name = fmt::format("linear {} rows, {} x {} {}", rows, out, in, weight_name(o)),
              .flops = 2.0 * static_cast<double>(rows * out * in),
              .bytes = static_cast<double>(weight->num_bytes()) + 4.0 * static_cast<double>(rows * (in + out)),

@@ -53,7 +53,7 @@ struct EngineOptions {
   // "auto" (as stored, quantised checkpoints included) | "int8" | "int4": quantised at load. The indexers and
   // the head stay at int8 beside int4; routers and norms are never quantised.
   std::string weights = "auto";
-  // How finely activations enter products: 32 = as f32, 16 = as two 8-bit parts, 8 = as one; 0 = 32 for f32
+  // How finely activations enter products: 32 = as f32, 16 = as bf16, 8 = as int8; 0 = 32 for f32
   // and f16 weights, 16 for others where the machine is faster that way.
   int activation_bits = 0;
   std::string hf_overrides;  // JSON object laid over config.json

@@ -48,9 +48,10 @@ struct MatrixSource {
   int64_t scale_row_offset = 0;
   bool transpose = false;                         // load W^T instead: out_dim = cols, in_dim = rows
   WeightFormat format = WeightFormat::as_stored;  // quantised after transposing, along the summed axis
-  // How finely the other factor enters the product: 32 = as f32; 16 = as two 8-bit parts of which the product
-  // sums both (two bf16 for floating weights, a 16-bit integer per group of 128 for int8 and int4); 8 = one
-  // such part. A backend without a faster way for fewer bits may use more.
+  // How finely both factors may be rounded on their way into the product, whose sums are f32: 32 = not at
+  // all; 16 = to bf16, int8, int4 and f8 weights after their scale; 8 = x by group of the weight's columns to
+  // int8 where the weight is int8 or int4. A backend without a faster way for fewer bits may use more, also a
+  // 16-bit integer per group.
   int activation_bits = 32;
   bool lookup_only = false;  // used by embed() alone: may stay in the mapped file, row-major
 };

@@ -16,45 +16,61 @@ constexpr int64_t kWorthAThread =
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
+int64_t largest_block(const PackedMatrix& weight) {
+  switch (weight.arithmetic()) {
+    case ProductArithmetic::f32:
+      return kFloatShareRows;
+    case ProductArithmetic::bf16:
+      return kTileHeldBytes / (2 * std::min(round_up(weight.in_dim(), 128), kTileDepth)) / 32 * 32;
+    default:
+      return kIntegerShareRows;
+  }
+}
+
 // Row blocks of equal size: whole register tiles of every path, whole blocks of converted rows.
-int64_t row_block_of(const Product& p, bool tiles) {
-  const int parts = p.weight->activation_parts();
-  const int64_t limit = parts == 0 ? kFloatShareRows : tiles ? kTileShareRows / parts : kIntegerShareRows;
-  const int64_t blocks = (p.num_rows + limit - 1) / limit;
-  return round_up((p.num_rows + blocks - 1) / blocks, parts == 0 ? 8 : kRowsOfBlock);
+int64_t row_block_of(const Product& p) {
+  const int64_t limit = largest_block(*p.weight), blocks = (p.num_rows + limit - 1) / limit;
+  const bool tiles = p.weight->arithmetic() == ProductArithmetic::bf16;
+  return round_up((p.num_rows + blocks - 1) / blocks, tiles ? 32 : kRowsOfBlock);
 }
 
 // Cost of one panel for `rows` rows: f32 multiply-adds, or as long as the tile products that take their time,
 // but never less than reading the weights takes.
-int64_t panel_cost(const Product& p, int64_t rows, bool tiles) {
-  constexpr int64_t kTileGain = 32;  // int8 products while one f32 multiply-add is done, some
-  const PackedMatrix& w = *p.weight;
-  int64_t products = rows;
-  if (w.activation_parts() > 0 && tiles)
-    products = rows * w.activation_parts() * (is_integer(w.element()) ? 1 : 2) / kTileGain;
-  return w.in_dim() * std::max<int64_t>(products, 8);
+int64_t panel_cost(const Product& p, int64_t rows) {
+  constexpr int64_t kTileGain = 16;  // bf16 products on tiles while one f32 multiply-add is done, some
+  const bool tiles = p.weight->arithmetic() == ProductArithmetic::bf16;
+  return p.weight->in_dim() * std::max<int64_t>(tiles ? rows / kTileGain : rows, 8);
 }
 
+// Products of the same x side by side, block by block: what is held of x serves all of them.
 template <class Visit>
-void for_each_row_block(std::span<const Product> products, bool tiles, const Visit& visit) {
-  for (const Product& p : products) {
-    const int64_t block = p.num_rows > 0 ? row_block_of(p, tiles) : 1;
-    for (int64_t row = 0; row < p.num_rows; row += block) visit(p, row, std::min(block, p.num_rows - row));
+void for_each_row_block(std::span<const Product> products, const Visit& visit) {
+  for (size_t first = 0, last = 0; first < products.size(); first = last) {
+    while (last < products.size() && same_x(products[first], products[last])) ++last;
+    const int64_t num_rows = products[first].num_rows,
+                  block = num_rows > 0 ? row_block_of(products[first]) : 1;
+    for (int64_t row = 0; row < num_rows; row += block)
+      for (size_t n = first; n < last; ++n) visit(products[n], row, std::min(block, num_rows - row));
   }
 }
 
 ShareKernel kernel_of(const Product& p, const KernelPath& path) {
-  if (p.weight->activation_parts() == 0) return float_share_kernel(path.table_index);
-  return path.tiles ? amx::multiply_share : integer_share_kernel(path.table_index);
+  switch (p.weight->arithmetic()) {
+    case ProductArithmetic::f32:
+      return float_share_kernel(path.table_index);
+    case ProductArithmetic::bf16:
+      return amx::multiply_share;
+    default:
+      return integer_share_kernel(path.table_index);
+  }
 }
 
 }  // namespace
 
 void CpuBackend::multiply(std::span<Product> products) {
-  const bool tiles = path_.tiles;
   int64_t total = 0;
-  for_each_row_block(products, tiles, [&](const Product& p, int64_t, int64_t rows) {
-    total += panel_cost(p, rows, tiles) * p.weight->num_panels();
+  for_each_row_block(products, [&](const Product& p, int64_t, int64_t rows) {
+    total += panel_cost(p, rows) * p.weight->num_panels();
   });
   if (total == 0) return;
   convert_activations(products);
@@ -62,14 +78,15 @@ void CpuBackend::multiply(std::span<Product> products) {
   const auto run_share = [&](int64_t index, int worker) {
     const int64_t low = total * index / shares, high = total * (index + 1) / shares;
     std::byte* scratch = worker_scratch_[static_cast<size_t>(worker)].bytes(kShareScratchBytes);
+    HeldRows held;
     int64_t start = 0;
-    for_each_row_block(products, tiles, [&](const Product& p, int64_t row, int64_t rows) {
-      const int64_t cost = panel_cost(p, rows, tiles), panels = p.weight->num_panels();
+    for_each_row_block(products, [&](const Product& p, int64_t row, int64_t rows) {
+      const int64_t cost = panel_cost(p, rows), panels = p.weight->num_panels();
       const auto first_panel = [&](int64_t at) {
         return std::clamp<int64_t>((at - start + cost - 1) / cost, 0, panels);
       };
       const int64_t begin = low <= start ? 0 : first_panel(low), end = high <= start ? 0 : first_panel(high);
-      if (begin < end) kernel_of(p, path_)({&p, row, rows, begin, end, scratch});
+      if (begin < end) kernel_of(p, path_)({&p, row, rows, begin, end, scratch, &held});
       start += cost * panels;
     });
   };

@@ -173,7 +173,7 @@ void multiply_integer_share(const ProductShare& share) {
   const Product& p = *share.product;
   const PackedMatrix& w = *p.weight;
   const WeightElement element = w.element();
-  const ActivationLayout layout(w, false);
+  const ActivationLayout layout(w);
   auto& scratch = *reinterpret_cast<IntegerScratch*>(share.scratch);
   const int64_t steps = steps_per_group(element), stride = w.num_steps() * kStepCodes;
   const int64_t block = share.row_begin / kRowsOfBlock;

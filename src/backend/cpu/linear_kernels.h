@@ -1,31 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels behind linear() and experts(), each for one share of a product's work:
-//   linear_float.cpp      f32 arithmetic, any weight whose activation_parts() are 0
-//   linear_integer.cpp    int8 and int4 weights, integer dot products
-//   linear_tiles_amx.cpp  weights in tiles, where KernelPath::tiles; integer ones give linear_integer.cpp's
-//   bits
+// The kernels behind linear() and experts(), each for one share of a product's work, by the arithmetic that
+// the weight was packed for:
+//   linear_float.cpp      f32
+//   linear_integer.cpp    int8, int16
+//   linear_tiles_amx.cpp  bf16
 #pragma once
+
+#include <algorithm>
 
 #include "backend/cpu/activations.h"
 #include "backend/cpu/product.h"
 
 namespace indexshare {
 
-/// Panels [panel_begin, panel_end) of rows [row_begin, row_begin + num_rows) of a product. Weights with
-/// activation parts: row_begin is a multiple of kRowsOfBlock.
+/// Rows whose columns from `step` on (of 32) lie in a worker's scratch as bf16 tiles.
+struct HeldRows {
+  const Product* product = nullptr;
+  int64_t row_begin = 0, num_rows = 0, step = 0;
+};
+
+inline bool same_rows(const HeldRows& a, const HeldRows& b) {
+  return a.product && same_x(*a.product, *b.product) && a.row_begin == b.row_begin &&
+         a.num_rows == b.num_rows && a.step == b.step;
+}
+
+/// Panels [panel_begin, panel_end) of rows [row_begin, row_begin + num_rows) of a product. Unless in f32,
+/// row_begin is a multiple of kRowsOfBlock.
 struct ProductShare {
   const Product* product;
   int64_t row_begin, num_rows;
   int64_t panel_begin, panel_end;
-  std::byte* scratch;  // [kShareScratchBytes], 64-byte aligned
+  std::byte* scratch;  // [kShareScratchBytes], 64-byte aligned; the same for all shares of a worker
+  HeldRows* held;      // what the worker's last share left there, bf16 alone
 };
 
-constexpr size_t kShareScratchBytes = size_t{640} << 10;
+constexpr size_t kShareScratchBytes = size_t{1344} << 10;
 
 // Largest num_rows of a share.
 constexpr int64_t kFloatShareRows = 128;
 constexpr int64_t kIntegerShareRows = 64;
-constexpr int64_t kTileShareRows = 512;  // divided by activation_parts()
+
+// bf16: columns that are summed in tiles (y sums the rest), and bytes of so many columns of all rows of a
+// share.
+constexpr int64_t kTileDepth = 2048;
+constexpr int64_t kTileHeldBytes = int64_t{1} << 20;
 
 using ShareKernel = void (*)(const ProductShare& share);
 
@@ -33,6 +51,30 @@ ShareKernel float_share_kernel(size_t table_index);  // of an instruction set, K
 ShareKernel integer_share_kernel(size_t table_index);
 namespace amx {
 void multiply_share(const ProductShare& share);
-}
+
+constexpr int64_t kBlockRows = 32;  // two row tiles, which meet a panel in four tiles of C
+constexpr int64_t kGroupRows = 64;  // pass a chunk of a panel
+constexpr int64_t kChunkSteps = 8;  // of 32 columns of `in`
+
+/// Where held rows lie, in bytes: [group][chunk][block][step][row tile][16 rows][32], rows up to the next
+/// block.
+struct HeldPlace {
+  int64_t num_rows, num_steps;
+
+  /// @param row within the share  @param step counted from HeldRows::step
+  int64_t operator()(int64_t row, int64_t step) const {
+    constexpr int64_t kStepBytes = kBlockRows * 64;
+    const int64_t group = row / kGroupRows * kGroupRows, chunk = step / kChunkSteps * kChunkSteps;
+    const int64_t blocks = (std::min(kGroupRows, num_rows - group) + kBlockRows - 1) / kBlockRows;
+    const int64_t chunk_steps = std::min(kChunkSteps, num_steps - chunk);
+    const int64_t steps_before = group / kBlockRows * num_steps + blocks * chunk +
+                                 (row - group) / kBlockRows * chunk_steps + step - chunk;
+    return steps_before * kStepBytes + row % kBlockRows * 64;
+  }
+};
+
+/// Columns [32 * rows.step, 32 * step_end), zeros beyond the last, rounded to nearest even.
+void convert_to_bf16(const HeldRows& rows, int64_t step_end, std::byte* tiles);
+}  // namespace amx
 
 }  // namespace indexshare

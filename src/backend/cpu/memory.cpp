@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/check.h"
@@ -58,7 +59,7 @@ std::shared_ptr<std::byte> WeightArena::allocate(size_t num_bytes) {
 std::byte* Scratch::bytes(size_t num_bytes) {
   if (num_bytes > memory_.num_bytes()) {
     memory_ = MappedMemory();
-    memory_ = MappedMemory(num_bytes + num_bytes / 4);
+    memory_ = MappedMemory(std::max(num_bytes + num_bytes / 4, 2 * kHugePage));
   }
   return memory_.data();
 }

@@ -28,11 +28,14 @@ WeightElement element_of(const MatrixSource& source) {
   }
 }
 
-int parts_of(const MatrixSource& source, WeightElement element, bool tiles) {
+ProductArithmetic arithmetic_of(const MatrixSource& source, WeightElement element, bool tiles) {
   const int bits = source.activation_bits;
   ENSURE(bits == 8 || bits == 16 || bits == 32, "{}: {} activation bits", source.weight.name, bits);
-  const bool has_tiles = tiles && (element == WeightElement::bf16 || element == WeightElement::f8_e4m3);
-  return bits < 32 && (is_integer(element) || has_tiles) ? bits / 8 : 0;
+  if (bits == 32 || element == WeightElement::f32 || element == WeightElement::f16)
+    return ProductArithmetic::f32;
+  if (tiles) return ProductArithmetic::bf16;
+  if (!is_integer(element)) return ProductArithmetic::f32;
+  return bits == 8 ? ProductArithmetic::int8 : ProductArithmetic::int16;
 }
 
 size_t stored_bytes(WeightElement e) {
@@ -76,14 +79,14 @@ float half_as_float(std::byte byte, bool high) {
 
 PackedMatrix::PackedMatrix(const MatrixSource& matrix_source, ThreadPool& pool, WeightArena& arena,
                            bool tiles)
-    : element_(element_of(matrix_source)), parts_(parts_of(matrix_source, element_, tiles)) {
+    : element_(element_of(matrix_source)), arithmetic_(arithmetic_of(matrix_source, element_, tiles)) {
   const WeightSource source(matrix_source);
   out_dim_ = source.out_dim();
   in_dim_ = source.in_dim();
   const size_t weight_bytes = panel_bytes() * static_cast<size_t>(num_panels());
   const bool scaled = is_integer(element_) || element_ == WeightElement::f8_e4m3;
   const size_t scale_bytes =
-      scaled && parts_ == 0 ? static_cast<size_t>(num_panels() * num_groups() * kPanelWidth) * 4 : 0;
+      scaled && in_columns() ? static_cast<size_t>(num_panels() * num_groups() * kPanelWidth) * 4 : 0;
   const size_t scale_offset = (weight_bytes + 63) / 64 * 64;
   num_bytes_ = scale_offset + scale_bytes;
   memory_ = arena.allocate(num_bytes_);
@@ -95,7 +98,7 @@ PackedMatrix::PackedMatrix(const MatrixSource& matrix_source, ThreadPool& pool, 
 }
 
 size_t PackedMatrix::panel_bytes() const {
-  if (parts_ == 0)
+  if (in_columns())
     return static_cast<size_t>(in_dim_ * kPanelWidth) * stored_bytes(element_) /
            (element_ == WeightElement::int4 ? 2 : 1);
   return static_cast<size_t>(num_groups() * group_header_bytes(element_) +
@@ -103,7 +106,7 @@ size_t PackedMatrix::panel_bytes() const {
 }
 
 float* PackedMatrix::scale_of(int64_t panel, int64_t group) const {
-  if (parts_ == 0) return scales_ + (panel * num_groups() + group) * kPanelWidth;
+  if (in_columns()) return scales_ + (panel * num_groups() + group) * kPanelWidth;
   return reinterpret_cast<float*>(memory_.get() + static_cast<size_t>(panel) * panel_bytes() +
                                   static_cast<size_t>(group * group_bytes(element_)));
 }
@@ -128,7 +131,7 @@ size_t PackedMatrix::tile_offset(int64_t column, int64_t in) const {
 
 void PackedMatrix::pack_panel(const WeightSource& source, int64_t panel) {
   if (is_integer(element_)) return pack_codes(source, panel);
-  if (parts_ == 0) {
+  if (in_columns()) {
     pack_columns(source, panel);
   } else {
     pack_tiles(source, panel);
@@ -170,7 +173,7 @@ void PackedMatrix::pack_block_scales(const WeightSource& source, int64_t panel) 
       for (int64_t in = begin; in < end; ++in)
         if ((codes[source.index(first + c, in)] & 0x7f) == 0x7f)
           scale = std::numeric_limits<float>::quiet_NaN();
-      scale_of(panel, group)[c] = parts_ == 0 ? scale * kF8Bias : scale;
+      scale_of(panel, group)[c] = in_columns() ? scale * kF8Bias : scale;
     }
 }
 
@@ -189,7 +192,7 @@ void PackedMatrix::pack_codes(const WeightSource& source, int64_t panel) {
 // The byte of an integer weight, and whether its high half.
 PackedMatrix::CodePlace PackedMatrix::code_place(int64_t column, int64_t in) const {
   const bool int4 = element_ == WeightElement::int4;
-  if (parts_ == 0)
+  if (in_columns())
     return int4 ? CodePlace{static_cast<size_t>(in * 16 + column % 16), column >= 16}
                 : CodePlace{static_cast<size_t>(in * kPanelWidth + column), false};
   return {tile_offset(column, in), int4 && in % 64 >= 32};
@@ -215,7 +218,7 @@ float PackedMatrix::at(int64_t panel, int64_t column, int64_t in) const {
   }
   constexpr DType kDTypes[] = {DType::f32, DType::f16, DType::bf16, DType::f8_e4m3};
   const DType dtype = kDTypes[static_cast<size_t>(element_)];
-  if (parts_ > 0) return load_as_f32(dtype, data + tile_offset(column, in), 0);
+  if (!in_columns()) return load_as_f32(dtype, data + tile_offset(column, in), 0);
   return load_as_f32(dtype, data, in * kPanelWidth + place_of(element_, column));
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A weight as the products read it, in panels of 32 output columns of which the last is padded with zeros.
-// Two layouts, chosen at load by format, activation bits and machine:
+// Two layouts, chosen at load by how products are computed:
 //
 // columns, for f32 arithmetic: [out/32][in][32], and scales [out/32][ceil(in/group)][32] f32 behind. Within
 // the 32 elements of one `in`:
@@ -32,6 +32,15 @@ constexpr int64_t kScaleBlock = 128;
 
 enum class WeightElement { f32, f16, bf16, f8_e4m3, int8, int4 };
 
+/// What the elements of both factors are when they meet; sums are f32, or exact integers and then f32.
+enum class ProductArithmetic {
+  f32,   // columns of any weight
+  bf16,  // tiles, where KernelPath::tiles: weights rounded to bf16 (f8 and integers after their scale), so is
+         // x
+  int8,  // tiles of integer weights; x quantised by group in so many bits
+  int16,
+};
+
 constexpr bool is_integer(WeightElement e) { return e == WeightElement::int8 || e == WeightElement::int4; }
 
 /// Columns of `in` that are summed, then scaled.
@@ -61,8 +70,7 @@ class PackedMatrix final : public Matrix {
   size_t num_bytes() const override { return num_bytes_; }
 
   WeightElement element() const { return element_; }
-  /// In how many 8-bit parts the other factor enters the product; 0: as f32, from the layout of columns.
-  int activation_parts() const { return parts_; }
+  ProductArithmetic arithmetic() const { return arithmetic_; }
   int64_t num_panels() const { return (out_dim_ + kPanelWidth - 1) / kPanelWidth; }
   int64_t num_groups() const { return (in_dim_ + group_columns(element_) - 1) / group_columns(element_); }
   int64_t num_steps() const { return (in_dim_ + step_columns(element_) - 1) / step_columns(element_); }
@@ -83,6 +91,7 @@ class PackedMatrix final : public Matrix {
     bool high;      // int4: in its high half
   };
 
+  bool in_columns() const { return arithmetic_ == ProductArithmetic::f32; }
   void pack_panel(const WeightSource& source, int64_t panel);
   void pack_columns(const WeightSource& source, int64_t panel);
   void pack_tiles(const WeightSource& source, int64_t panel);
@@ -95,7 +104,7 @@ class PackedMatrix final : public Matrix {
   float* scale_of(int64_t panel, int64_t group) const;        // [32]
 
   WeightElement element_;
-  int parts_;
+  ProductArithmetic arithmetic_;
   int64_t out_dim_ = 0, in_dim_ = 0;
   size_t num_bytes_ = 0;
   std::shared_ptr<std::byte> memory_;  // panels, then the scales of columns

@@ -6,10 +6,10 @@
 
 namespace indexshare {
 
-/// x in the form that products with weights in tiles take, see activations.h.
+/// x quantised, see activations.h.
 struct ConvertedRows {
   std::byte* codes = nullptr;
-  float* scales = nullptr;  // [row tiles][groups][16], integer weights alone
+  float* scales = nullptr;  // [row blocks][groups][16]
 };
 
 struct Product {
@@ -25,5 +25,12 @@ struct Product {
 
   const float* x_row(int64_t row) const { return x + (x_rows ? x_rows[row] : row) * x_stride; }
 };
+
+/// Whether two products take the same rows in the same form.
+inline bool same_x(const Product& a, const Product& b) {
+  return a.x == b.x && a.x_stride == b.x_stride && a.x_rows == b.x_rows && a.num_rows == b.num_rows &&
+         a.weight->element() == b.weight->element() && a.weight->in_dim() == b.weight->in_dim() &&
+         a.weight->arithmetic() == b.weight->arithmetic();
+}
 
 }  // namespace indexshare

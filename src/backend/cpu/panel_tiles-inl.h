@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// For linear_tiles_amx.cpp alone: what comes next of a weight, made ready in pieces while the tile unit
+// multiplies what is ready already. Formats other than bf16 are widened into the half of a buffer that is not
+// in use; bf16 weights are multiplied where they lie and only fetched to the second cache.
+#pragma once
+
+#include "backend/cpu/widen_tiles-inl.h"
+
+#ifdef INDEXSHARE_HAS_TILES
+
+namespace indexshare::amx {
+
+/// Some steps (of 32 columns of `in`) of a panel.
+struct PanelSteps {
+  int64_t panel = 0;
+  int64_t step_begin = 0, step_end = 0;
+};
+
+template <WeightElement E>
+class PanelTiles {
+ public:
+  /// @param buffer [2][most steps][kWideStep], unused for bf16
+  PanelTiles(const PackedMatrix& weight, std::byte* buffer, int64_t most_steps)
+      : weight_(weight), half_{buffer, buffer + most_steps * kWideStep} {}
+
+  /// Begins with `next`, in as many pieces as `turns` calls of turn() can share.
+  void begin(const PanelSteps& next, int64_t turns) {
+    next_ = next;
+    piece_ = next.step_begin / wide_steps(E) * kPieces;
+    end_ = (next.step_end + wide_steps(E) - 1) / wide_steps(E) * kPieces;
+    pieces_ = end_ - piece_;
+    turns_ = turns;
+    due_ = 0;
+  }
+
+  [[gnu::always_inline]] void turn() {
+    for (due_ += pieces_; due_ >= turns_; due_ -= turns_) do_piece();
+  }
+
+  /// Does what is left. @return the tiles of next.step_begin, two for each step
+  const std::byte* finish() {
+    if constexpr (E == WeightElement::bf16) return step_at(next_.step_begin);
+    while (piece_ < end_) do_piece();
+    asm volatile("" : : : "memory");  // tile loads do not tell the compiler that they read
+    use_ ^= 1;
+    return half_[use_ ^ 1];
+  }
+
+ private:
+  static constexpr int64_t kPieces = pieces_per_step(E);
+
+  const std::byte* group_at(int64_t step) const {
+    return weight_.panels() + static_cast<size_t>(next_.panel) * weight_.panel_bytes() +
+           step / steps_per_group(E) * group_bytes(E);
+  }
+  const std::byte* step_at(int64_t step) const {  // as stored
+    return group_at(step) + group_header_bytes(E) + step % steps_per_group(E) * step_bytes(E);
+  }
+
+  void do_piece() {
+    if (piece_ >= end_) return;
+    const int64_t step = piece_ / kPieces;
+    const std::byte* from = step_at(step);
+    if constexpr (E == WeightElement::bf16) {
+      for (int64_t i = 0; i < step_bytes(E); i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
+    } else {
+      widen_piece<E>(from, reinterpret_cast<const float*>(group_at(step)), piece_ % kPieces,
+                     half_[use_] + (step * wide_steps(E) - next_.step_begin) * kWideStep);
+    }
+    ++piece_;
+  }
+
+  const PackedMatrix& weight_;
+  std::byte* half_[2];
+  int use_ = 0;  // the half that the next steps go to
+  PanelSteps next_;
+  int64_t piece_ = 0, end_ = 0, pieces_ = 0, turns_ = 1, due_ = 0;
+};
+
+}  // namespace indexshare::amx
+
+#endif
