@@ -56,6 +56,8 @@ constexpr int64_t kBlockRows = 32;  // two row tiles, which meet a panel in four
 constexpr int64_t kGroupRows = 64;  // pass a chunk of a panel
 constexpr int64_t kChunkSteps = 8;  // of 32 columns of `in`
 
+constexpr int64_t kHeldStepBytes = kBlockRows * 64;
+
 /// Where held rows lie, in bytes: [group][chunk][block][step][row tile][16 rows][32], rows up to the next
 /// block.
 struct HeldPlace {
@@ -63,13 +65,12 @@ struct HeldPlace {
 
   /// @param row within the share  @param step counted from HeldRows::step
   int64_t operator()(int64_t row, int64_t step) const {
-    constexpr int64_t kStepBytes = kBlockRows * 64;
     const int64_t group = row / kGroupRows * kGroupRows, chunk = step / kChunkSteps * kChunkSteps;
     const int64_t blocks = (std::min(kGroupRows, num_rows - group) + kBlockRows - 1) / kBlockRows;
     const int64_t chunk_steps = std::min(kChunkSteps, num_steps - chunk);
     const int64_t steps_before = group / kBlockRows * num_steps + blocks * chunk +
                                  (row - group) / kBlockRows * chunk_steps + step - chunk;
-    return steps_before * kStepBytes + row % kBlockRows * 64;
+    return steps_before * kHeldStepBytes + row % kBlockRows * 64;
   }
 };
 

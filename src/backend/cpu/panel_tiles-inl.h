@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For linear_tiles_amx.cpp alone: what comes next of a weight, made ready in pieces while the tile unit
-// multiplies what is ready already. Formats other than bf16 are widened into the half of a buffer that is not
-// in use; bf16 weights are multiplied where they lie and only fetched to the second cache.
+// For linear_tiles_amx.cpp alone: what comes next of a weight, widened in pieces while the tile unit
+// multiplies what is ready already, into the half of a buffer that is not in use. bf16 weights are multiplied
+// where they lie.
 #pragma once
 
 #include "backend/cpu/widen_tiles-inl.h"
@@ -19,7 +19,7 @@ struct PanelSteps {
 template <WeightElement E>
 class PanelTiles {
  public:
-  /// @param buffer [2][most steps][kWideStep], unused for bf16
+  /// @param buffer [2][most steps][kWideStep]
   PanelTiles(const PackedMatrix& weight, std::byte* buffer, int64_t most_steps)
       : weight_(weight), half_{buffer, buffer + most_steps * kWideStep} {}
 
@@ -39,7 +39,6 @@ class PanelTiles {
 
   /// Does what is left. @return the tiles of next.step_begin, two for each step
   const std::byte* finish() {
-    if constexpr (E == WeightElement::bf16) return step_at(next_.step_begin);
     while (piece_ < end_) do_piece();
     asm volatile("" : : : "memory");  // tile loads do not tell the compiler that they read
     use_ ^= 1;
@@ -60,13 +59,8 @@ class PanelTiles {
   void do_piece() {
     if (piece_ >= end_) return;
     const int64_t step = piece_ / kPieces;
-    const std::byte* from = step_at(step);
-    if constexpr (E == WeightElement::bf16) {
-      for (int64_t i = 0; i < step_bytes(E); i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
-    } else {
-      widen_piece<E>(from, reinterpret_cast<const float*>(group_at(step)), piece_ % kPieces,
-                     half_[use_] + (step * wide_steps(E) - next_.step_begin) * kWideStep);
-    }
+    widen_piece<E>(step_at(step), reinterpret_cast<const float*>(group_at(step)), piece_ % kPieces,
+                   half_[use_] + (step * wide_steps(E) - next_.step_begin) * kWideStep);
     ++piece_;
   }
 
@@ -75,6 +69,23 @@ class PanelTiles {
   int use_ = 0;  // the half that the next steps go to
   PanelSteps next_;
   int64_t piece_ = 0, end_ = 0, pieces_ = 0, turns_ = 1, due_ = 0;
+};
+
+template <>
+class PanelTiles<WeightElement::bf16> {
+ public:
+  PanelTiles(const PackedMatrix& weight, std::byte*, int64_t) : weight_(weight) {}
+
+  void begin(const PanelSteps& next, int64_t) { next_ = next; }
+  void turn() {}
+  const std::byte* finish() const {
+    return weight_.panels() + static_cast<size_t>(next_.panel) * weight_.panel_bytes() +
+           next_.step_begin * kWideStep;
+  }
+
+ private:
+  const PackedMatrix& weight_;
+  PanelSteps next_;
 };
 
 }  // namespace indexshare::amx
