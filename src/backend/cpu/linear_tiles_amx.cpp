@@ -261,7 +261,7 @@ class Run {
 }  // namespace
 
 void multiply_share(const ProductShare& share) {
-  const TileScope tiles;
+  const TileScope tiles(share.num_rows);
   switch (share.product->weight->element()) {
     case WeightElement::bf16:
       return Run<WeightElement::bf16>(share).multiply();

@@ -31,14 +31,15 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
-/// Full tiles in all eight registers for as long as it lives; one per kernel call, not nested.
+/// Tiles in all eight registers for as long as it lives; one per kernel call, not nested. Full ones, but
+/// those of C and A, 0 to 5, where there are less than 16 rows to multiply.
 class TileScope {
  public:
-  TileScope() {
+  explicit TileScope(int64_t num_rows = kTileRows) {
     TileConfig config;
     for (int tile = 0; tile < 8; ++tile) {
       config.row_bytes[tile] = 64;
-      config.rows[tile] = kTileRows;
+      config.rows[tile] = static_cast<uint8_t>(tile < 6 && num_rows < kTileRows ? num_rows : kTileRows);
     }
     // g++ 12 declares only 8 of the 64 bytes as read and drops the stores to the others: the operand does
     // not.

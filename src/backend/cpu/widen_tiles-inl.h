@@ -2,10 +2,9 @@
 // For linear_tiles_amx.cpp alone: int8, int4 and f8 weights become bf16 tiles, each weight code x scale. At
 // one row this is all the work there is beside reading, so every instruction counts (16 columns x 64 int8
 // codes take 12):
-//   - A code becomes f32 where it lies: its bits, the top one flipped, are mantissa bits of 2^15 + code +
-//   2^n,
-//     and one fused multiply-add takes the constant away and scales. Scales keep 10 bits, so that the
-//     constant times the scale is exact, and zero codes are zero.
+//   - A code becomes f32 where it lies: its bits, the top one flipped, are mantissa bits beside a one of 2^15
+//     and one fused multiply-add takes away what is not the code, and scales. Scales keep 10 bits, so that
+//     the constant times the scale is exact, and zero codes are zero.
 //   - Values are cut to bf16, which draws them to zero by up to 2^-7; kCutMean in the scale undoes that in
 //   the
 //     mean, and the error that is left is no larger than that of rounding.
@@ -32,9 +31,12 @@ constexpr int64_t wide_steps(WeightElement e) { return step_columns(e) / 32; }  
 // evenly spread in the logarithm, 2^-8 x 1/(2 ln 2).
 constexpr float kCutMean = 0.7213f / 256;
 
+// Powers of two lose nothing when cut: bf16 holds every code.
 inline __m512 scales_to_widen(const float* scales) {
-  const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(1 + kCutMean));
-  const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(scale), _mm512_set1_epi32(0x2000));
+  const __m512 scale = _mm512_loadu_ps(scales);
+  const __mmask16 inexact = _mm512_test_epi32_mask(_mm512_castps_si512(scale), _mm512_set1_epi32(0x7fffff));
+  const __m512 raised = _mm512_mask_mul_ps(scale, inexact, scale, _mm512_set1_ps(1 + kCutMean));
+  const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(raised), _mm512_set1_epi32(0x2000));
   return _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(~0x3fff)));
 }
 
@@ -127,23 +129,22 @@ constexpr F8Table make_f8_table() {
 
 alignas(64) constexpr F8Table kF8Table = make_f8_table();
 
-// Pairs of bf16 times the scales of their columns, rounded: e4m3 needs so few bits that scales that are
-// powers of two lose nothing.
+// Pairs of bf16 times the scales of their columns.
 [[gnu::always_inline]] inline void store_scaled(__m512i pairs, __m512 scale, std::byte* to) {
-  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u)), half = _mm512_set1_epi32(0x8000);
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   const __m512 even = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), scale);
   const __m512 odd = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_and_si512(pairs, high)), scale);
-  store_pairs(_mm512_add_epi32(_mm512_castps_si512(even), half),
-              _mm512_add_epi32(_mm512_castps_si512(odd), half), to);
+  store_pairs(_mm512_castps_si512(even), _mm512_castps_si512(odd), to);
 }
 
 inline void widen_f8(const std::byte* from, const float* scales, std::byte* to) {
   const __m512i low0 = _mm512_load_si512(kF8Table.low), low1 = _mm512_load_si512(kF8Table.low + 64);
   const __m512i high0 = _mm512_load_si512(kF8Table.high), high1 = _mm512_load_si512(kF8Table.high + 64);
   const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
+  const __m512 scale_of_tile[2] = {scales_to_widen(scales), scales_to_widen(scales + 16)};
   for (int64_t i = 0; i < 1024; i += 64) {  // two rows of a tile
     _mm_prefetch(from + i + kFetchAhead, _MM_HINT_T0);
-    const __m512 scale = _mm512_loadu_ps(scales + i / 512 * 16);
+    const __m512 scale = scale_of_tile[i / 512];
     const __m512i codes = _mm512_loadu_si512(from + i);
     const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
     const __m512i high = _mm512_ternarylogic_epi32(sign, codes, _mm512_permutex2var_epi8(high0, codes, high1),
