@@ -6,8 +6,7 @@
 //     and one fused multiply-add takes away what is not the code, and scales. Scales keep 10 bits, so that
 //     the constant times the scale is exact, and zero codes are zero.
 //   - Values are cut to bf16, which draws them to zero by up to 2^-7; kCutMean in the scale undoes that in
-//   the
-//     mean, and the error that is left is no larger than that of rounding.
+//     the mean, and the error that is left is no larger than that of rounding.
 #pragma once
 
 #include <cstdint>
