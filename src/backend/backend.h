@@ -204,9 +204,11 @@ struct ReadLatentsArgs {
 /// pattern (which counts strided positions inside the window against its cap), emitted in ascending position,
 /// -1 padded. -0 equals +0. Rows with at most topk visible positions are filled without scoring. A scored row
 /// with a NaN at any visible position, relu(NaN) being NaN, gets count -1 and no positions.
-/// int8 keys: queries are quantised too, by head (quantise.h), dot products are integers and
-///   score(t, s) = key_scale[s] * sum_h (head_weights[t, h] * query_scale[t, h]) * relu(dot)
-/// in f32 with one fused multiply-add a head, h ascending: the same bits, hence the same set, everywhere.
+/// int8 keys, of at most 512 dimensions: queries are quantised too, by head (quantise.h), dot products are
+/// integers and, in f32 with w = head_weights[t, h] * query_scale[t, h] and one fused multiply-add a head,
+///   score(t, s) = key_scale[s] * (sum_h w * (2^23 + relu(dot)) - sum_h w * 2^23),  both sums h ascending:
+/// the same bits, hence the same set, everywhere. (2^23 spares the fastest path a conversion and rounds sums
+/// to about heads units of a dot product, where quantising costs a hundred.)
 struct IndexSelectArgs {
   const float* queries = nullptr;       // [num_rows, num_heads, head_dim]; unused where topk == 0
   const float* head_weights = nullptr;  // [num_rows, num_heads]

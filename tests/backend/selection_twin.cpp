@@ -69,13 +69,14 @@ std::vector<double> int8_scores(const SelectionProblem& p, size_t row) {
   std::vector<double> result(position + 1);
   for (int64_t s = 0; s <= position; ++s) {
     const Codes key(&p.keys[sequence][s * p.head_dim], p.head_dim);
-    float sum = 0;
+    float sum = 0, biases = 0;
     for (int64_t h = 0; h < p.num_heads; ++h) {
       const int dot = std::inner_product(key.codes.begin(), key.codes.end(), queries[h].codes.begin(), 0);
       const float weight = p.head_weights[static_cast<int64_t>(row) * p.num_heads + h] * queries[h].scale;
-      sum = std::fma(weight, static_cast<float>(std::max(dot, 0)), sum);
+      sum = std::fma(weight, static_cast<float>(8388608 + std::max(dot, 0)), sum);
+      biases = std::fma(weight, 8388608.0f, biases);
     }
-    result[s] = key.scale * sum;
+    result[s] = key.scale * (sum - biases);
   }
   return result;
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cpu/candidates.h"
 
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "backend/fixed_pattern.h"
@@ -38,13 +41,7 @@ HWY_INLINE Mask first_of(Mask mask, int64_t n) {
 // What may still matter: neither below nor equal to the threshold; true for NaN.
 HWY_INLINE Mask enters(Floats scores, Floats threshold) { return hn::Not(hn::Le(scores, threshold)); }
 
-// position, position + 1, ... (Iota of a variable goes through memory, element by element.)
-HWY_INLINE Ints positions_from(int64_t position) {
-  const IntTag d;
-  return hn::Add(hn::Iota(d, 0), hn::Set(d, static_cast<int32_t>(position)));
-}
-
-/// Where candidates are appended; kept in registers while a chunk is taken.
+/// Where candidates are appended.
 struct Tail {
   float* scores;
   int32_t* positions;
@@ -60,34 +57,35 @@ struct Tail {
   }
 };
 
-constexpr int64_t kVectors = kChunkKeys / static_cast<int64_t>(kLanes);  // of a chunk's scores
-
-// All scores of a chunk of neighbouring positions, the first at `position`.
-HWY_INLINE void take_all(const float* scores, int64_t position, Candidates& c) {
-  const FloatTag d;
-  const Floats threshold = broadcast(c.threshold);
-  Mask any = enters(load(scores), threshold);
-  for (int64_t v = 1; v < kVectors; ++v)
-    any = hn::Or(any, enters(load(scores + v * static_cast<int64_t>(kLanes)), threshold));
-  if (hn::AllFalse(d, any)) return;
-  Tail tail(c);
-  for (int64_t v = 0; v < kVectors; ++v) {
-    const int64_t first = v * static_cast<int64_t>(kLanes);
-    const Floats s = load(scores + first);
-    tail.append(s, positions_from(position + first), enters(s, threshold));
-  }
-  c.count = tail.count;
+// The bits of the first n keys of a group.
+HWY_INLINE uint64_t first_bits(int64_t n) {
+  return (uint64_t{1} << HWY_MAX(HWY_MIN(n, kKeyGroup), int64_t{0})) - 1;
 }
 
-// The first n of a group's scores.
-HWY_INLINE void take_some(const float* scores, int64_t position, int64_t n, Candidates& c) {
-  const Floats threshold = broadcast(c.threshold);
-  Tail tail(c);
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(kLanes)) {
-    const Floats s = load(scores + i);
-    tail.append(s, positions_from(position + i), hn::And(enters(s, threshold), first_lanes(n - i)));
-  }
-  c.count = tail.count;
+constexpr int64_t kWordGroups = 4;  // whose bits fill a word
+
+// The bits of the keys of four groups that exist and that position t sees.
+HWY_INLINE uint64_t visible(const KeyChunk& chunk, int64_t group, int64_t t) {
+  uint64_t bits = 0;
+  for (int64_t g = 0; g < kWordGroups; ++g)
+    bits |= first_bits(HWY_MIN(chunk.size[group + g], t + 1 - chunk.position[group + g])) << (g * kKeyGroup);
+  return bits;
+}
+
+// Adds those of four groups' keys that have a bit. Four at a time and without asking whether there are four:
+// there mostly are fewer, how many is hard to foresee, and what is stored in excess is stored over.
+HWY_INLINE void append(const float* scores, const int64_t* positions, uint64_t bits, Candidates& c) {
+  float* to_scores = c.scores + c.count;
+  int32_t* to_positions = c.positions + c.count;
+  const int64_t count = std::popcount(bits);
+  c.count += count;
+  for (int64_t i = 0; i < count; i += 4)
+    for (int64_t k = i; k < i + 4; ++k) {
+      const int key = std::countr_zero(bits) & 63;
+      to_scores[k] = scores[key];
+      to_positions[k] = static_cast<int32_t>(positions[key / kKeyGroup] + key % kKeyGroup);
+      bits &= bits - 1;
+    }
 }
 
 // Forgets the candidates from `first` on that Fix(t) holds anyway.
@@ -261,11 +259,23 @@ HWY_INLINE void prefetch(const TakeArgs& a, size_t from, size_t count) {
     for (const std::byte* group : a.next->group) __builtin_prefetch(group + byte);
 }
 
+// Forgets a sample but for a threshold that `rank` of it pass. That of rank `rank` itself passes too: where
+// all scores are equal, a threshold of that score would let nothing enter.
+void guess(Candidates& c, int64_t rank) {
+  if (c.count >= rank) {
+    const Range range = range_of(c);
+    c.has_nan |= range.has_nan;
+    if (!range.has_nan)
+      c.threshold = std::nextafter(from_ordered(kth_largest(c, range, rank).key), -INFINITY);
+  }
+  c.count = 0;
+}
+
 void take_chunk(const TakeArgs& a) {
   const KeyChunk& chunk = *a.chunk;
-  bool whole = true;  // 64 neighbours
+  bool all_visible = true;  // to all rows
   for (int64_t g = 0; g < kChunkGroups; ++g)
-    whole &= chunk.size[g] == kKeyGroup && chunk.position[g] == chunk.position[0] + g * kKeyGroup;
+    all_visible &= chunk.size[g] == kKeyGroup && chunk.position[g] + kKeyGroup <= a.first_t + 1;
   // A few lines for every row, so that they come while rows are dealt with.
   const size_t bytes_a_row = (a.group_bytes / static_cast<size_t>(a.num_rows) + 63) / 64 * 64;
   for (int64_t r = 0; r < a.num_rows; ++r) {
@@ -275,17 +285,18 @@ void take_chunk(const TakeArgs& a) {
         a.candidates[HWY_MIN(r + 6, a.num_rows - 1)];  // its tail has left the first cache
     __builtin_prefetch(later.scores + later.count, 1);
     __builtin_prefetch(later.positions + later.count, 1);
-    const float* scores = a.scores + r * kChunkKeys;
     const int64_t t = a.first_t + r, before = c.count;
-    if (whole && chunk.position[0] + kChunkKeys <= t + 1) {
-      take_all(scores, chunk.position[0], c);
-    } else {
-      for (int64_t g = 0; g < kChunkGroups; ++g)
-        take_some(scores + g * kKeyGroup, chunk.position[g],
-                  HWY_MIN(chunk.size[g], t + 1 - chunk.position[g]), c);
+    for (int64_t g = 0; g < kChunkGroups; g += kWordGroups) {
+      uint64_t bits;
+      std::memcpy(&bits, a.passes + r * kChunkGroups + g, sizeof bits);
+      if (!all_visible) bits &= visible(chunk, g, t);
+      append(a.scores + r * kChunkKeys + g * kKeyGroup, chunk.position + g, bits, c);
     }
     if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);
-    if (c.full()) cut(c);
+    if (c.full()) {
+      cut(c);
+      a.thresholds[r] = c.threshold;
+    }
   }
 }
 
@@ -312,11 +323,12 @@ namespace indexshare {
 
 HWY_EXPORT(take_chunk);
 HWY_EXPORT(cut);
+HWY_EXPORT(guess);
 HWY_EXPORT(merge);
 
 CandidateKernels candidate_kernels(size_t table_index) {
   return {HWY_DISPATCH_TABLE(take_chunk)[table_index], HWY_DISPATCH_TABLE(cut)[table_index],
-          HWY_DISPATCH_TABLE(merge)[table_index]};
+          HWY_DISPATCH_TABLE(guess)[table_index], HWY_DISPATCH_TABLE(merge)[table_index]};
 }
 
 }  // namespace indexshare

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The best candidates of one query row in a stream of scores at ascending positions. A full buffer is cut to
 // the topk best; a cut's lowest score is the threshold that later ones must exceed (equal ones come later in
-// position, hence lose).
+// position, hence lose). A threshold guessed from a sample of the stream spares most candidates and cuts; if
+// fewer than topk pass it, it was too high and the stream has to be read again without it.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@
 namespace indexshare {
 
 struct Candidates {
-  static constexpr int64_t kSlack = kChunkKeys + 32;  // a chunk is taken without asking; vectors reach beyond
+  static constexpr int64_t kSlack = kChunkKeys + 32;  // a chunk is taken without asking; stores reach beyond
 
   // More would make cuts rarer, but thresholds lag behind, and the buffers of a row block leave the second
   // cache.
@@ -37,7 +38,9 @@ struct Candidates {
 };
 
 struct TakeArgs {
-  const float* scores;  // [num_rows][kChunkKeys]
+  const float* scores;     // [num_rows][kChunkKeys]
+  const uint16_t* passes;  // [num_rows][kChunkGroups] which exceed `thresholds`, ScoreArgs::passes
+  float* thresholds;       // [num_rows] those of the candidates, which cuts raise
   const KeyChunk* chunk;
   int64_t num_rows, first_t;     // positions of the rows: first_t, first_t + 1, ...
   const FixedPattern* left_out;  // positions Fix(t) does not compete (FILL); nullptr = all do
@@ -51,6 +54,9 @@ struct CandidateKernels {
   void (*take)(const TakeArgs& args);
   /// Keeps the topk best (all where there are fewer); none of a row with a NaN.
   void (*cut)(Candidates& candidates);
+  /// Forgets the candidates, all those of a sample, but for a threshold that `rank` of them pass, or more
+  /// where scores are equal.
+  void (*guess)(Candidates& candidates, int64_t rank);
   /// Adds what a later part of the stream kept; both are cut.
   void (*merge)(Candidates& into, const Candidates& later);
 };

@@ -13,7 +13,8 @@
 namespace indexshare {
 
 constexpr int64_t kKeyGroup = 16;
-constexpr int64_t kMaxInt8Dim = 1024;  // up to here f32 sums of products of codes are exact
+constexpr int64_t kMaxInt8Dim = 512;  // up to here kDotBias + a dot product of codes is exact in f32
+constexpr float kDotBias = 8388608;   // 2^23, of the definition (backend.h)
 
 struct IndexKeyLayout {
   explicit IndexKeyLayout(const CachePages& cache)
@@ -50,10 +51,10 @@ struct IndexKeyLayout {
   size_t group_bytes, page_bytes;
 };
 
-constexpr int64_t kChunkGroups = 4;
+constexpr int64_t kChunkGroups = 8;
 constexpr int64_t kChunkKeys = kChunkGroups * kKeyGroup;
 
-/// Neighbouring groups of a sequence's keys.
+/// Groups of a sequence's keys in ascending position, scored together.
 struct KeyChunk {
   const std::byte* group[kChunkGroups];  // where the sequence has ended the first one again, with size 0
   int64_t position[kChunkGroups];        // of a group's first key

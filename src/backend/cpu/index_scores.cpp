@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//   score(r, s) = scale[s] * sum_h weights[r, h] * relu(queries[r, h] . key[s]),  h and dimension ascending
-// in f32; scale is that of an int8 key, else 1. Lanes are keys: each dot product is one chain of FMAs, so a
-// score does not depend on who else is scored. Keys are widened to f32 two groups at a time. Codes of int8
-// keys and queries give exact dot products (kMaxInt8Dim).
+//   score(r, s) = sum_h weights[r, h] * relu(queries[r, h] . key[s]),  h and dimension ascending
+//   score(r, s) = scale[s] * (sum_h weights[r, h] * (2^23 + relu(queries[r, h] . key[s])) - biases[r])
+// in f32, the second for int8 keys, whose dot products with codes are exact (kMaxInt8Dim) though they start
+// at 2^23. Lanes are keys: each dot product is one chain of FMAs, so a score does not depend on who else is
+// scored. Keys are widened to f32 two groups at a time.
 #include "backend/cpu/index_scores.h"
 
 #include <cmath>
@@ -34,13 +35,12 @@ HWY_INLINE Floats fused_multiply_add(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// Adds R heads' share of the scores of kLanes keys of two groups [dim][16].
+// Adds R heads' share of the scores of kLanes keys of two groups [dim][16]; dot products start at `start`.
 template <int R>
-HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t dim, const float* keys0,
-                          const float* keys1, Floats& score0, Floats& score1) {
+HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t dim, Floats start,
+                          const float* keys0, const float* keys1, Floats& score0, Floats& score1) {
   Floats acc0[R], acc1[R];
-  const Floats zero = hn::Zero(FloatTag());
-  for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = zero;
+  for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = start;
   for (int64_t d = 0; d < dim; ++d) {
     const Floats k0 = load(keys0 + d * kKeyGroup), k1 = load(keys1 + d * kKeyGroup);
     for (int r = 0; r < R; ++r) {
@@ -51,24 +51,24 @@ HWY_INLINE void add_heads(const float* queries, const float* weights, int64_t di
   }
   for (int r = 0; r < R; ++r) {  // relu by comparison: NaN stays
     const Floats w = broadcast(weights[r]);
-    score0 = fused_multiply_add(w, hn::IfThenElse(hn::Lt(acc0[r], zero), zero, acc0[r]), score0);
-    score1 = fused_multiply_add(w, hn::IfThenElse(hn::Lt(acc1[r], zero), zero, acc1[r]), score1);
+    score0 = fused_multiply_add(w, hn::IfThenElse(hn::Lt(acc0[r], start), start, acc0[r]), score0);
+    score1 = fused_multiply_add(w, hn::IfThenElse(hn::Lt(acc1[r], start), start, acc1[r]), score1);
   }
 }
 
 // Scores of one row against kLanes keys of two groups.
-HWY_INLINE void score_keys(const PackedQueries& p, int64_t row, const float* keys0, const float* keys1,
-                           Floats& score0, Floats& score1) {
+HWY_INLINE void score_keys(const PackedQueries& p, int64_t row, Floats start, const float* keys0,
+                           const float* keys1, Floats& score0, Floats& score1) {
   const float* queries = reinterpret_cast<const float*>(p.queries) + row * p.num_heads * p.dim;
   const float* weights = p.weights + row * p.num_heads;
   score0 = score1 = hn::Zero(FloatTag());
   int64_t h = 0;
   for (; h + kHeads <= p.num_heads; h += kHeads)
-    add_heads<kHeads>(queries + h * p.dim, weights + h, p.dim, keys0, keys1, score0, score1);
+    add_heads<kHeads>(queries + h * p.dim, weights + h, p.dim, start, keys0, keys1, score0, score1);
   for (; h + 4 <= p.num_heads; h += 4)
-    add_heads<4>(queries + h * p.dim, weights + h, p.dim, keys0, keys1, score0, score1);
+    add_heads<4>(queries + h * p.dim, weights + h, p.dim, start, keys0, keys1, score0, score1);
   for (; h < p.num_heads; ++h)
-    add_heads<1>(queries + h * p.dim, weights + h, p.dim, keys0, keys1, score0, score1);
+    add_heads<1>(queries + h * p.dim, weights + h, p.dim, start, keys0, keys1, score0, score1);
 }
 
 // [dim/2][16][2] bf16 to [dim][16].
@@ -104,24 +104,37 @@ const float* widen(const ScoreArgs& args, const std::byte* group, float* to) {
   return to;
 }
 
+// The bits of ScoreArgs::passes of a group.
+HWY_INLINE uint16_t passing(const float* scores, float threshold) {
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < kKeyGroup; ++i) bits |= uint32_t{!(scores[i] <= threshold)} << i;
+  return static_cast<uint16_t>(bits);
+}
+
 void score_chunk(const ScoreArgs& args, const KeyChunk& chunk) {
   const PackedQueries& p = args.queries;
-  const bool scaled = args.layout.format == RowFormat::int8;
+  const bool int8 = args.layout.format == RowFormat::int8;
+  const Floats start = broadcast(int8 ? kDotBias : 0.0f);
   for (int64_t g = 0; g < kChunkGroups; g += 2) {
     const float* keys0 = widen(args, chunk.group[g], args.wide_keys);
     const float* keys1 = widen(args, chunk.group[g + 1], args.wide_keys + p.dim * kKeyGroup);
-    for (int64_t row = 0; row < p.num_rows; ++row)
+    for (int64_t row = 0; row < p.num_rows; ++row) {
+      float* scores = args.scores + row * kChunkKeys + g * kKeyGroup;
       for (size_t v = 0; v < kKeyGroup; v += kLanes) {
         Floats score0, score1;
-        score_keys(p, row, keys0 + v, keys1 + v, score0, score1);
-        if (scaled) {
-          score0 = hn::Mul(score0, load(args.layout.scales(chunk.group[g]) + v));
-          score1 = hn::Mul(score1, load(args.layout.scales(chunk.group[g + 1]) + v));
+        score_keys(p, row, start, keys0 + v, keys1 + v, score0, score1);
+        if (int8) {
+          const Floats bias = broadcast(p.biases[row]);
+          score0 = hn::Mul(hn::Sub(score0, bias), load(args.layout.scales(chunk.group[g]) + v));
+          score1 = hn::Mul(hn::Sub(score1, bias), load(args.layout.scales(chunk.group[g + 1]) + v));
         }
-        float* scores = args.scores + row * kChunkKeys + g * kKeyGroup + static_cast<int64_t>(v);
-        store(score0, scores);
-        store(score1, scores + kKeyGroup);
+        store(score0, scores + v);
+        store(score1, scores + kKeyGroup + v);
       }
+      uint16_t* passes = args.passes + row * kChunkGroups + g;
+      passes[0] = passing(scores, args.thresholds[row]);
+      passes[1] = passing(scores + kKeyGroup, args.thresholds[row]);
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scores of a block of query rows against 64 keys, one kernel for each arithmetic:
+// Scores of a block of query rows against a chunk of keys, and which of them pass their row's threshold, one
+// kernel for each arithmetic:
 //   index_scores.cpp        f32, any key format (what a path without better does; the only one for f32 keys)
 //   index_scores_vnni.cpp   int8 keys: integer dot products
 //   index_scores_amx.cpp    int8 and bf16 keys: tiles
@@ -24,21 +25,27 @@ enum class QueryForm {
 
 /// Queries of a row block, laid out; head h of row r is number r * num_heads + h.
 struct PackedQueries {
-  // Queries, weights and rows of scores that tiles touch beyond the last ones.
-  static constexpr int64_t kSlack = 16;
+  // Queries and rows that tiles touch beyond the last ones.
+  static constexpr int64_t kSlack = 32;
 
-  int64_t num_rows, num_heads;
+  int64_t num_rows;
+  int64_t num_heads;   // packed_heads(): of the model, and more of weight 0
   int64_t dim;         // elements of a query, zeros padding codes and bf16 as those of keys
   std::byte* queries;  // [num_rows * num_heads + kSlack][dim]
   float* weights;      // [num_rows * num_heads + kSlack] head weights, times the query's scale for int8 keys
+  float* biases;       // [num_rows + kSlack] what kDotBias adds to a row's sum of heads; int8 keys
   int32_t* sums;       // [num_rows * num_heads] of a query's codes, where form == codes
 };
 
 struct ScoreArgs {
   PackedQueries queries;
   IndexKeyLayout layout;
-  float* wide_keys;  // [2][dim][16] working memory of the f32 kernel
-  float* scores;     // [num_rows + kSlack][kChunkKeys] out
+  const float* thresholds;  // [num_rows + kSlack]
+  float* wide_keys;         // [2][dim][16] working memory of the f32 kernel
+  float* scores;            // [num_rows + kSlack][kChunkKeys] out
+  // [num_rows + kSlack][kChunkGroups] out: a bit for each key of a group, set unless score <= threshold,
+  // hence for NaN and where the threshold is NaN.
+  uint16_t* passes;
 };
 
 using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys);

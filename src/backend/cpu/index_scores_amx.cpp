@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//   score(r, s) = scale[s] * sum_h weights[r, h] * relu(queries[r, h] . key[s]),  h ascending
-// on tiles: int8 keys, or bf16 keys (scale 1) with queries rounded to bf16. Rows of A are queries, columns of
-// B keys as they lie in the page. A step is 16 queries (whole rows of heads, or 16 heads of one row that has
-// more) against the chunk's four groups, whose dot products gather in tiles 0 to 3.
+//   score(r, s) = scale[s] * (sum_h weights[r, h] * (2^23 + relu(queries[r, h] . key[s])) - biases[r])
+// on tiles, h ascending; bf16 keys, with queries rounded to bf16, have no scale and no 2^23. Rows of A are
+// queries, columns of B keys as they lie in the page. A step is 32 queries against four groups of keys: two
+// tiles of queries that stay in registers while the chunk's groups pass by.
 //
-// While the tile unit works, the processor has one 512-bit vector operation a cycle, and looks little beyond
-// a tile instruction. So the three operations a dot product costs (relu, to float, multiply-add) are what
-// bounds a step of 128 dimensions (192 cycles against 128 of products), and they stand between the products:
-// while those of two groups run, the same two groups of the step before are weighed and summed. A tile is
-// stored two groups after its products began: earlier, the store would wait for them and the unit for the
-// store.
+// While the tile unit works, the processor has one 512-bit floating operation a cycle, and a product of 128
+// dimensions takes as many cycles as it gives vectors of dot products, two operations each (relu, multiply-
+// add). There is no third, the conversion to float, because the tile starts at 2^23: integer bits of
+// 2^23 + dot are that float. A tile that starts as a copy of a constant also costs less than a cleared one.
+// Both operations stand between the products: while those of a group run, a quarter of the step before is
+// weighed and summed, four groups at a time so that four chains of multiply-adds hide their latency. A tile
+// is stored when the next one is under way: at once, the store would wait for the products.
 #include "backend/cpu/index_scores.h"
+
+#include <array>
+#include <utility>
 
 #include "backend/cpu/tiles-inl.h"  // last
 
@@ -18,6 +22,7 @@
 
 // g++ 12 says so of _mm512_undefined_epi32() in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 
 namespace indexshare::amx {
 
@@ -27,11 +32,7 @@ namespace {
 
 // The compiler's own tile intrinsics take the register's number as a token, not as a constant.
 template <int kTile>
-INLINE void clear_tile() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
-}
-template <int kTile>
-INLINE void load_tile(const std::byte* from, int64_t stride) {
+INLINE void load_tile(const void* from, int64_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(kTile));
 }
 template <int kTile>
@@ -40,155 +41,220 @@ INLINE void store_tile(void* to) {
 }
 
 struct Int8 {
+  static constexpr float kStart = kDotBias;
   template <int kC, int kA, int kB>
   static INLINE void multiply() {
     asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
   }
-  static INLINE __m512 relu(const void* dots) {
-    return _mm512_cvtepi32_ps(_mm512_max_epi32(_mm512_load_si512(dots), _mm512_setzero_si512()));
-  }
-  static INLINE __m512 scaled(__m512 sums, const float* scales) {
-    return _mm512_mul_ps(_mm512_loadu_ps(scales), sums);
+  static INLINE __m512 finished(__m512 sum, float bias, const float* scales) {
+    return _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_sub_ps(sum, _mm512_set1_ps(bias)));
   }
 };
 
 struct Bf16 {
+  static constexpr float kStart = 0;
   template <int kC, int kA, int kB>
   static INLINE void multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
   }
-  static INLINE __m512 relu(const void* dots) {  // NaN stays
-    return _mm512_max_ps(_mm512_setzero_ps(), _mm512_load_ps(static_cast<const float*>(dots)));
-  }
-  static INLINE __m512 scaled(__m512 sums, const float*) { return sums; }
+  static INLINE __m512 finished(__m512 sum, float, const float*) { return sum; }
 };
 
-/// Dot products of a step: [4 groups][16 queries][16 keys] i32 or f32.
+/// What a tile of dot products starts with.
+template <class Format>
+struct alignas(64) Start {
+  constexpr Start() { values.fill(Format::kStart); }
+  std::array<float, 256> values;
+};
+template <class Format>
+constexpr Start<Format> kStart;
+
+constexpr int kStepGroups = 4, kStepQueries = 32, kQuarter = 8;  // queries of a quarter of a step
+
+/// Starts plus dot products of a step, as f32.
 struct alignas(64) Dots {
-  int32_t values[kChunkGroups][kTileRows][kKeyGroup];
+  float values[kStepGroups][kStepQueries][kKeyGroup];
 };
 
 /// What remains to be done with a step's dot products.
 struct Step {
-  const float* weights;  // of its queries
-  float* scores;         // of its first row
-  int64_t num_rows, num_heads;
-  bool first, last;  // heads of the row
+  const float* weights;              // of its queries
+  const float *biases, *thresholds;  // from its first row on
+  float* scores;
+  uint16_t* passes;
+  const std::byte* const* keys;  // [kStepGroups]
+  bool first, last;              // heads of the row
 };
 
 /// kTiles: 1 KiB tiles of a key group, where the step's queries fit registers, else 0. kHeads: heads of a row
-/// in every step where they divide a step evenly, else 0.
+/// in a step, a power of two up to 32.
 template <class Format, int kTiles, int kHeads>
 class Scorer {
  public:
   Scorer(const ScoreArgs& args, const KeyChunk& chunk)
-      : query_bytes_(args.queries.dim * args.layout.element_bytes) {
-    for (int64_t g = 0; g < kChunkGroups; ++g) {
-      keys_[g] = chunk.group[g];
-      scales_[g] = args.layout.scales(chunk.group[g]);
-    }
-  }
+      : args_(args),
+        chunk_(chunk),
+        query_bytes_(args.queries.dim * args.layout.element_bytes),
+        scales_at_(args.layout.scales_at) {}
 
-  void run(const PackedQueries& p, float* scores) {
-    const int64_t heads = p.num_heads < kTileRows ? p.num_heads : kTileRows, rows = kTileRows / heads;
-    Step done{p.weights, scores, 0, 0, true, true};
-    for (int64_t row = 0; row < p.num_rows; row += rows)
-      for (int64_t head = 0; head < p.num_heads; head += heads) {
-        const int64_t query = row * p.num_heads + head;
-        multiply(p.queries + query * query_bytes_, done);
-        done = {p.weights + query,
-                scores + row * kChunkKeys,
-                rows < p.num_rows - row ? rows : p.num_rows - row,
-                heads < p.num_heads - head ? heads : p.num_heads - head,
-                head == 0,
-                head + heads >= p.num_heads};
+  void run() {
+    const PackedQueries& p = args_.queries;
+    Step done;
+    Dots *current = &dots_[0], *before = &dots_[1];
+    bool begun = false;
+    for (int64_t query = 0; query < p.num_rows * p.num_heads; query += kStepQueries) {
+      const std::byte* queries = p.queries + query * query_bytes_;
+      hold_queries(queries);
+      for (int64_t group = 0; group < kChunkGroups; group += kStepGroups) {
+        if (begun)
+          step<true>(queries, group, *current, done, *before);
+        else
+          step<false>(queries, group, *current, done, *before);
+        begun = true;
+        done = step_at(query, group);
+        std::swap(current, before);
       }
-    store_tile<2>(dots_.values[2]);
-    store_tile<3>(dots_.values[3]);
-    reduce<0>(done);
-    reduce<2>(done);
+    }
+    store_tile<1>(before->values[3][kTileRows]);
+    __m512 sums[kStepGroups];
+    reduce<0>(done, *before, sums);
+    reduce<1>(done, *before, sums);
+    reduce<2>(done, *before, sums);
+    reduce<3>(done, *before, sums);
   }
 
  private:
-  INLINE void multiply(const std::byte* queries, const Step& done) {
-    if constexpr (kTiles >= 1) load_tile<4>(queries, query_bytes_);
-    if constexpr (kTiles >= 2) load_tile<5>(queries + 64, query_bytes_);
-    multiply_group<0>(queries);
-    store_tile<2>(dots_.values[2]);
-    multiply_group<1>(queries);
-    store_tile<3>(dots_.values[3]);
-    reduce<0>(done);
-    multiply_group<2>(queries);
-    store_tile<0>(dots_.values[0]);
-    multiply_group<3>(queries);
-    store_tile<1>(dots_.values[1]);
-    reduce<2>(done);
+  INLINE Step step_at(int64_t query, int64_t group) const {
+    const PackedQueries& p = args_.queries;
+    const int64_t heads = kHeads < kStepQueries ? kHeads : p.num_heads, row = query / heads;
+    return {p.weights + query,
+            p.biases + row,
+            args_.thresholds + row,
+            args_.scores + row * kChunkKeys + group * kKeyGroup,
+            args_.passes + row * kChunkGroups + group,
+            chunk_.group + group,
+            query % heads == 0,
+            (query + kStepQueries) % heads == 0};
   }
 
-  template <int kGroup>
-  INLINE void multiply_group(const std::byte* queries) {
-    const std::byte* keys = keys_[kGroup];
-    clear_tile<kGroup>();
+  // Tiles 4 and 5 of the first 16 queries, 6 and 7 of the others.
+  INLINE void hold_queries(const std::byte* queries) {
+    const std::byte* others = queries + kTileRows * query_bytes_;
+    if constexpr (kTiles >= 1) load_tile<4>(queries, query_bytes_), load_tile<6>(others, query_bytes_);
+    if constexpr (kTiles >= 2)
+      load_tile<5>(queries + 64, query_bytes_), load_tile<7>(others + 64, query_bytes_);
+  }
+
+  template <bool kReduce>
+  INLINE void step(const std::byte* queries, int64_t group, Dots& dots, const Step& done, Dots& before) {
+    __m512 sums[kStepGroups];
+    multiply(queries, chunk_.group[group], before.values[3][kTileRows]);
+    if constexpr (kReduce) reduce<0>(done, before, sums);
+    store_tile<0>(dots.values[0]);
+    multiply(queries, chunk_.group[group + 1], dots.values[0][kTileRows]);
+    if constexpr (kReduce) reduce<1>(done, before, sums);
+    store_tile<0>(dots.values[1]);
+    multiply(queries, chunk_.group[group + 2], dots.values[1][kTileRows]);
+    if constexpr (kReduce) reduce<2>(done, before, sums);
+    store_tile<0>(dots.values[2]);
+    multiply(queries, chunk_.group[group + 3], dots.values[2][kTileRows]);
+    if constexpr (kReduce) reduce<3>(done, before, sums);
+    store_tile<0>(dots.values[3]);
+  }
+
+  // Products with a group in tiles 0 and 1; tile 1 of the group before goes to `before`.
+  INLINE void multiply(const std::byte* queries, const std::byte* keys, void* before) {
+    load_tile<0>(&kStart<Format>, 64);
     if constexpr (kTiles == 0) {
+      store_tile<1>(before);
+      load_tile<1>(&kStart<Format>, 64);
       for (int64_t k = 0; k < query_bytes_; k += 64) {
+        load_tile<2>(keys + k * kTileRows, 64);
         load_tile<4>(queries + k, query_bytes_);
-        load_tile<6>(keys + k * kTileRows, 64);
-        Format::template multiply<kGroup, 4, 6>();
+        Format::template multiply<0, 4, 2>();
+        load_tile<6>(queries + kTileRows * query_bytes_ + k, query_bytes_);
+        Format::template multiply<1, 6, 2>();
       }
-    }
-    if constexpr (kTiles >= 1) {
-      load_tile<6>(keys, 64);
-      Format::template multiply<kGroup, 4, 6>();
-    }
-    if constexpr (kTiles >= 2) {
-      load_tile<7>(keys + kTileBytes, 64);
-      Format::template multiply<kGroup, 5, 7>();
+    } else {
+      load_tile<2>(keys, 64);
+      Format::template multiply<0, 4, 2>();
+      if constexpr (kTiles == 2) {
+        load_tile<3>(keys + kTileBytes, 64);
+        Format::template multiply<0, 5, 3>();
+      }
+      store_tile<1>(before);
+      load_tile<1>(&kStart<Format>, 64);
+      Format::template multiply<1, 6, 2>();
+      if constexpr (kTiles == 2) Format::template multiply<1, 7, 3>();
     }
   }
 
-  // Adds a step's heads to the scores of two groups.
-  template <int kGroup>
-  INLINE void reduce(const Step& step) {
-    const int64_t heads = kHeads ? kHeads : step.num_heads;
-    const int64_t rows = kHeads ? kTileRows / kHeads : step.num_rows;
-    float* scores = step.scores + kGroup * kKeyGroup;
-#pragma GCC unroll 16
-    for (int64_t r = 0; r < rows; ++r) {
-      __m512 sum0 = _mm512_setzero_ps(), sum1 = sum0;
-      if (!step.first) sum0 = _mm512_loadu_ps(scores), sum1 = _mm512_loadu_ps(scores + kKeyGroup);
-#pragma GCC unroll 16
-      for (int64_t h = 0; h < heads; ++h) {
-        const __m512 w = _mm512_set1_ps(step.weights[r * heads + h]);
-        sum0 = _mm512_fmadd_ps(w, Format::relu(dots_.values[kGroup][r * heads + h]), sum0);
-        sum1 = _mm512_fmadd_ps(w, Format::relu(dots_.values[kGroup + 1][r * heads + h]), sum1);
+  // Adds a quarter of a step's queries to their rows' sums.
+  template <int kPart>
+  INLINE void reduce(const Step& step, const Dots& dots, __m512 (&sums)[kStepGroups]) {
+    constexpr int kRun = kHeads < kQuarter ? kHeads : kQuarter;
+    const __m512 start = _mm512_set1_ps(Format::kStart);
+#pragma GCC unroll 4
+    for (int query = kPart * kQuarter; query < (kPart + 1) * kQuarter; query += kRun) {
+      const int row = query / kHeads;
+      if (query % kHeads == 0) begin_row(step, row, sums);
+#pragma GCC unroll 8
+      for (int h = 0; h < kRun; ++h) {
+        const __m512 w = _mm512_set1_ps(step.weights[query + h]);
+#pragma GCC unroll 4
+        for (int g = 0; g < kStepGroups; ++g)  // max gives its second operand where one is NaN
+          sums[g] =
+              _mm512_fmadd_ps(w, _mm512_max_ps(start, _mm512_load_ps(dots.values[g][query + h])), sums[g]);
       }
-      if (step.last)
-        sum0 = Format::scaled(sum0, scales_[kGroup]), sum1 = Format::scaled(sum1, scales_[kGroup + 1]);
-      _mm512_storeu_ps(scores, sum0);
-      _mm512_storeu_ps(scores + kKeyGroup, sum1);
-      scores += kChunkKeys;
+      if ((query + kRun) % kHeads == 0) end_row(step, row, sums);
     }
   }
 
+  INLINE void begin_row(const Step& step, int row, __m512 (&sums)[kStepGroups]) {
+#pragma GCC unroll 4
+    for (int g = 0; g < kStepGroups; ++g)
+      sums[g] = kHeads < kStepQueries || step.first
+                    ? _mm512_setzero_ps()
+                    : _mm512_loadu_ps(step.scores + row * kChunkKeys + g * kKeyGroup);
+  }
+
+  INLINE void end_row(const Step& step, int row, const __m512 (&sums)[kStepGroups]) {
+    const bool last = kHeads < kStepQueries || step.last;
+    const __m512 threshold = _mm512_set1_ps(step.thresholds[row]);
+#pragma GCC unroll 4
+    for (int g = 0; g < kStepGroups; ++g) {
+      __m512 score = sums[g];
+      if (last) {
+        score = Format::finished(score, step.biases[row],
+                                 reinterpret_cast<const float*>(step.keys[g] + scales_at_));
+        step.passes[row * kChunkGroups + g] = _mm512_cmp_ps_mask(score, threshold, _CMP_NLE_UQ);
+      }
+      _mm512_storeu_ps(step.scores + row * kChunkKeys + g * kKeyGroup, score);
+    }
+  }
+
+  const ScoreArgs& args_;
+  const KeyChunk& chunk_;
   const int64_t query_bytes_;
-  const std::byte* keys_[kChunkGroups];
-  const float* scales_[kChunkGroups];
-  Dots dots_;
+  const size_t scales_at_;
+  Dots dots_[2];
 };
 
 template <class Format, int kTiles>
 void score(const ScoreArgs& args, const KeyChunk& chunk) {
   switch (args.queries.num_heads) {
+    case 1:
+      return Scorer<Format, kTiles, 1>(args, chunk).run();
     case 2:
-      return Scorer<Format, kTiles, 2>(args, chunk).run(args.queries, args.scores);
+      return Scorer<Format, kTiles, 2>(args, chunk).run();
+    case 4:
+      return Scorer<Format, kTiles, 4>(args, chunk).run();
     case 8:
-      return Scorer<Format, kTiles, 8>(args, chunk).run(args.queries, args.scores);
+      return Scorer<Format, kTiles, 8>(args, chunk).run();
     case 16:
-    case 32:
-    case 64:
-      return Scorer<Format, kTiles, 16>(args, chunk).run(args.queries, args.scores);
-    default:
-      return Scorer<Format, kTiles, 0>(args, chunk).run(args.queries, args.scores);
+      return Scorer<Format, kTiles, 16>(args, chunk).run();
+    default:  // a multiple of 32
+      return Scorer<Format, kTiles, 32>(args, chunk).run();
   }
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //   score(t, s) = sum_h head_weights[t, h] * relu(queries[t, h] . key[s])
 //   Set(t) = Fix(t) joined with the topk best by (score descending, position ascending)
-// Up to 64 rows of a sequence share each chunk of 64 keys: a kernel scores the chunk (index_scores.h), then
-// every row takes what passes its threshold (candidates.h) and forgets the rest. Chunks x rows over all
-// sequences form one list that is cut into shares of equal cost. Where a cut falls inside a row block, its
-// parts meet at the end: the best of the parts' best is the best of all, so cuts cannot show.
+// Up to 64 rows of a sequence share each chunk of keys: a kernel scores the chunk (index_scores.h), then
+// every row takes what passes its threshold (candidates.h) and forgets the rest. Where many rows are worth
+// it, a sample of the keys, spread over all of them, is scored first and gives each row a guess of its final
+// threshold. Chunks x rows over all sequences form one list that is cut into shares of equal cost. Where a
+// cut falls inside a row block, its parts meet at the end: the best of the parts' best is the best of all, so
+// cuts cannot show.
 #include <algorithm>
+#include <cmath>
 
 #include "backend/cpu/candidates.h"
 #include "backend/cpu/cpu_backend.h"
@@ -21,8 +24,9 @@ namespace {
 
 constexpr int64_t kMaxBlockRows = 64;                  // rows that share a chunk of keys
 constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
-constexpr int64_t kFewRows = 8, kMaxAhead = 2;         // chunks fetched ahead
+constexpr int64_t kFewRows = 8, kMaxAhead = 1;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
+constexpr int64_t kSampleOneOf = 32;                   // chunks
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
 /// first_t.
@@ -83,9 +87,10 @@ struct ShareMemory {
   // with.
   Candidates* sets[2];
   std::byte* queries;
-  float* weights;
+  float *weights, *biases;
   int32_t* sums;
-  float *wide_keys, *scores;
+  float *thresholds, *wide_keys, *scores;
+  uint16_t* passes;
 };
 
 bool needs_scores(const IndexSelectArgs& args, int64_t t) { return args.topk > 0 && t + 1 > args.topk; }
@@ -99,6 +104,11 @@ class Emitter {
   void put(int32_t position) {
     ENSURE(count_ < args_.width, "more than {} positions selected for row {}", args_.width, row_);
     out_[count_++] = position;
+  }
+  void put_all(const int32_t* positions, int64_t count) {
+    ENSURE(count_ + count <= args_.width, "more than {} positions selected for row {}", args_.width, row_);
+    std::copy_n(positions, count, out_ + count_);
+    count_ += count;
   }
   void finish() {
     std::fill(out_ + count_, out_ + args_.width, -1);
@@ -138,7 +148,7 @@ void emit_scored(const IndexSelectArgs& args, int64_t row, int64_t t, const Cand
       if (next < best.count && best.positions[next] == fixed) ++next;
       out.put(fixed);
     });
-  while (next < best.count) out.put(best.positions[next++]);
+  out.put_all(best.positions + next, best.count - next);
   out.finish();
 }
 
@@ -171,7 +181,14 @@ class Selection {
   ShareMemory share_memory(Carver& carver) const;
   Candidates* empty_set(const ShareMemory& memory, int which) const;
   int64_t num_chunks(int64_t t) const;
-  KeyChunk find_chunk(const RowBlock& block, int64_t index) const;
+  KeyChunk find_chunk(const RowBlock& block, int64_t first_group, int64_t every) const;
+  ScoreArgs pack(const RowBlock& block, const ShareMemory& memory) const;
+  void take_chunks(const RowBlock& block, int64_t first_group, int64_t every, int64_t count,
+                   const ScoreArgs& scoring, const ShareMemory& memory, Candidates* rows) const;
+  bool guess_thresholds(const RowBlock& block, int64_t begin, int64_t end, const ScoreArgs& scoring,
+                        const ShareMemory& memory, Candidates* rows) const;
+  void scan_again(const RowBlock& block, int64_t begin, int64_t end, const ShareMemory& memory,
+                  Candidates* rows) const;
   void scan_chunks(const RowBlock& block, int64_t begin, int64_t end, const ShareMemory& memory,
                    Candidates* rows) const;
   void emit(const RowBlock& block, const Candidates* rows) const;
@@ -200,15 +217,19 @@ void Selection::for_each_block(const Body& body) const {
 }
 
 ShareMemory Selection::share_memory(Carver& carver) const {
-  const int64_t queries = largest_block_ * args_.num_heads, dim = packed_dim(args_, kernels_.form);
+  const int64_t queries = largest_block_ * packed_heads(args_.num_heads, kernels_.form),
+                rows = largest_block_ + PackedQueries::kSlack, dim = packed_dim(args_, kernels_.form);
   ShareMemory m;
   for (Candidates*& set : m.sets) set = carver.array<Candidates>(largest_block_);
   const auto query_bytes = static_cast<int64_t>(query_element_bytes(kernels_.form)) * dim;
   m.queries = carver.array<std::byte>((queries + PackedQueries::kSlack) * query_bytes);
   m.weights = carver.array<float>(queries + PackedQueries::kSlack);
+  m.biases = carver.array<float>(rows);
   m.sums = carver.array<int32_t>(queries);
+  m.thresholds = carver.array<float>(rows);
   m.wide_keys = carver.array<float>(2 * kKeyGroup * args_.head_dim);
-  m.scores = carver.array<float>((largest_block_ + PackedQueries::kSlack) * kChunkKeys);
+  m.scores = carver.array<float>(rows * kChunkKeys);
+  m.passes = carver.array<uint16_t>(rows * kChunkGroups);
   int32_t* order[3];
   for (int32_t*& each : order) each = carver.array<int32_t>(capacity_);
   for (Candidates* set : m.sets)
@@ -247,44 +268,99 @@ int64_t Selection::num_chunks(int64_t t) const {
   return (groups + kChunkGroups - 1) / kChunkGroups;
 }
 
-KeyChunk Selection::find_chunk(const RowBlock& block, int64_t index) const {
+// Groups first_group, first_group + every, ... of the sequence.
+KeyChunk Selection::find_chunk(const RowBlock& block, int64_t first_group, int64_t every) const {
   const int64_t page_size = args_.keys.page_size, last = block.first_t + block.num_rows - 1;
+  int64_t page = first_group / layout_.groups_per_page, group = first_group % layout_.groups_per_page;
   KeyChunk chunk;
-  for (int64_t g = 0; g < kChunkGroups; ++g) {
-    const int64_t group = index * kChunkGroups + g, page = group / layout_.groups_per_page;
-    const int64_t offset = group % layout_.groups_per_page * kKeyGroup;
+  for (int64_t g = 0; g < kChunkGroups; ++g, group += every) {
+    if (group >= layout_.groups_per_page) {
+      page += group / layout_.groups_per_page;
+      group %= layout_.groups_per_page;
+    }
+    const int64_t offset = group * kKeyGroup;
     chunk.position[g] = page * page_size + offset;
     const bool exists = chunk.position[g] <= last;  // beyond, the page table ends
     chunk.size[g] = exists ? std::min(kKeyGroup, page_size - offset) : 0;
-    chunk.group[g] =
-        exists ? layout_.group(block.sequence->page_table[page], offset / kKeyGroup) : chunk.group[0];
+    chunk.group[g] = exists ? layout_.group(block.sequence->page_table[page], group) : chunk.group[0];
   }
   return chunk;
 }
 
-void Selection::scan_chunks(const RowBlock& block, int64_t begin, int64_t end, const ShareMemory& memory,
-                            Candidates* rows) const {
-  ScoreArgs scoring{{block.num_rows, args_.num_heads, packed_dim(args_, kernels_.form), memory.queries,
-                     memory.weights, memory.sums},
+ScoreArgs Selection::pack(const RowBlock& block, const ShareMemory& m) const {
+  ScoreArgs scoring{{block.num_rows, packed_heads(args_.num_heads, kernels_.form),
+                     packed_dim(args_, kernels_.form), m.queries, m.weights, m.biases, m.sums},
                     layout_,
-                    memory.wide_keys,
-                    memory.scores};
+                    m.thresholds,
+                    m.wide_keys,
+                    m.scores,
+                    m.passes};
   kernels_.pack({&args_, block.row_begin, kernels_.form, &scoring.queries});
+  return scoring;
+}
+
+// `count` chunks, made of every `every`-th group from first_group on.
+void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t every, int64_t count,
+                            const ScoreArgs& scoring, const ShareMemory& memory, Candidates* rows) const {
   const bool fill = args_.pattern.active() && args_.pattern.mode == FixedPattern::Mode::fill;
+  for (int64_t r = 0; r < block.num_rows; ++r) memory.thresholds[r] = rows[r].threshold;
+  std::fill_n(memory.thresholds + block.num_rows, PackedQueries::kSlack, 0.0f);
   // Few rows are done with a chunk before the next one is there: memory is asked earlier.
   const int64_t ahead = block.num_rows <= kFewRows ? kMaxAhead : 1;
   KeyChunk ring[kMaxAhead + 1];
   const auto chunk_at = [&](int64_t index) -> KeyChunk& { return ring[index % (kMaxAhead + 1)]; };
-  for (int64_t index = begin; index < std::min(begin + ahead, end); ++index)
-    chunk_at(index) = find_chunk(block, index);
-  for (int64_t index = begin; index < end; ++index) {
-    const bool more = index + ahead < end;
-    if (more) chunk_at(index + ahead) = find_chunk(block, index + ahead);
+  const auto find = [&](int64_t index) {
+    chunk_at(index) = find_chunk(block, first_group + index * kChunkGroups * every, every);
+  };
+  for (int64_t index = 0; index < std::min(ahead, count); ++index) find(index);
+  for (int64_t index = 0; index < count; ++index) {
+    const bool more = index + ahead < count;
+    if (more) find(index + ahead);
     kernels_.score(scoring, chunk_at(index));
-    kernels_.candidates.take({memory.scores, &chunk_at(index), block.num_rows, block.first_t,
-                              fill ? &args_.pattern : nullptr, rows,
+    kernels_.candidates.take({memory.scores, memory.passes, memory.thresholds, &chunk_at(index),
+                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows,
                               more ? &chunk_at(index + ahead) : nullptr, layout_.group_bytes});
   }
+}
+
+// From a sample of the keys; false where it is not worth it. Of the sample's scores, `expected` should be
+// among the topk best; a threshold that lets a few standard deviations more pass is seldom too high.
+bool Selection::guess_thresholds(const RowBlock& block, int64_t begin, int64_t end, const ScoreArgs& scoring,
+                                 const ShareMemory& memory, Candidates* rows) const {
+  const int64_t fits = (capacity_ - Candidates::kSlack) / kChunkKeys;
+  const int64_t chunks = std::min((end - begin) / kSampleOneOf, fits);
+  if (block.num_rows <= kFewRows || chunks < 2) return false;
+  const int64_t every = (end - begin) / chunks;
+  take_chunks(block, begin * kChunkGroups + every / 2, every, chunks, scoring, memory, rows);
+  const double expected =
+      static_cast<double>(args_.topk) * static_cast<double>(chunks) / static_cast<double>(end - begin);
+  const auto rank = static_cast<int64_t>(expected + 4 * std::sqrt(expected) + 4);
+  for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.guess(rows[r], rank);
+  return true;
+}
+
+// Without guesses, the rows from the first to the last of those that found too few.
+void Selection::scan_again(const RowBlock& block, int64_t begin, int64_t end, const ShareMemory& memory,
+                           Candidates* rows) const {
+  const auto too_few = [&](int64_t r) { return rows[r].count < args_.topk && !rows[r].has_nan; };
+  int64_t low = 0, high = block.num_rows;
+  while (low < high && !too_few(low)) ++low;
+  while (low < high && !too_few(high - 1)) --high;
+  if (low == high) return;
+  RowBlock again = block;
+  again.row_begin += low;
+  again.first_t += low;
+  again.num_rows = high - low;
+  for (int64_t r = low; r < high; ++r) rows[r].clear();
+  take_chunks(again, begin * kChunkGroups, 1, end - begin, pack(again, memory), memory, rows + low);
+}
+
+void Selection::scan_chunks(const RowBlock& block, int64_t begin, int64_t end, const ShareMemory& memory,
+                            Candidates* rows) const {
+  const ScoreArgs scoring = pack(block, memory);
+  const bool guessed = guess_thresholds(block, begin, end, scoring, memory, rows);
+  take_chunks(block, begin * kChunkGroups, 1, end - begin, scoring, memory, rows);
+  if (guessed) scan_again(block, begin, end, memory, rows);
   for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.cut(rows[r]);
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // queries[r * heads + h] = the query of a head as f32, int8 codes (also widened to f32) or bf16;
-// weights = head weights, times the query's scale where it was quantised (quantise.h, the same bits).
+// weights = head weights, times the query's scale where it was quantised (quantise.h, the same bits);
+// biases = the row's score, before its key's scale, where all dot products are zero.
 #include "backend/cpu/pack_queries.h"
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -66,20 +68,42 @@ void pack_bf16(const PackQueriesArgs& a, int64_t number, const float* query) {
   for (int64_t d = 0; d < dim; ++d) to[d] = d < a.args->head_dim ? f32_to_bf16(query[d]) : uint16_t{0};
 }
 
+void pack_query(const PackQueriesArgs& a, int64_t number, const float* query) {
+  if (a.args->keys.format == RowFormat::int8)
+    pack_codes(a, number, query);
+  else if (a.form == QueryForm::bf16)
+    pack_bf16(a, number, query);
+  else
+    std::memcpy(reinterpret_cast<float*>(a.packed->queries) + number * a.packed->dim, query,
+                static_cast<size_t>(a.packed->dim) * sizeof(float));
+}
+
+// A head that the model does not have, of weight 0.
+void pack_nothing(const PackQueriesArgs& a, int64_t number) {
+  const PackedQueries& p = *a.packed;
+  const size_t bytes = query_element_bytes(a.form) * static_cast<size_t>(p.dim);
+  std::memset(p.queries + static_cast<size_t>(number) * bytes, 0, bytes);
+  p.weights[number] = 0;
+  p.sums[number] = 0;
+}
+
 void pack(const PackQueriesArgs& a) {
-  const int64_t heads = a.args->num_heads, dim = a.args->head_dim, first = a.row_begin * heads;
+  const PackedQueries& p = *a.packed;
+  const int64_t heads = a.args->num_heads, dim = a.args->head_dim;
   // Old memory might hold denormal numbers, on which arithmetic is slow.
-  std::fill_n(a.packed->weights + a.packed->num_rows * heads, PackedQueries::kSlack, 0.0f);
-  for (int64_t number = 0; number < a.packed->num_rows * heads; ++number) {
-    const float* query = a.args->queries + (first + number) * dim;
-    a.packed->weights[number] = a.args->head_weights[first + number];
-    if (a.args->keys.format == RowFormat::int8)
-      pack_codes(a, number, query);
-    else if (a.form == QueryForm::bf16)
-      pack_bf16(a, number, query);
-    else
-      std::memcpy(reinterpret_cast<float*>(a.packed->queries) + number * dim, query,
-                  static_cast<size_t>(dim) * sizeof(float));
+  std::fill_n(p.weights + p.num_rows * p.num_heads, PackedQueries::kSlack, 0.0f);
+  std::fill_n(p.biases, p.num_rows + PackedQueries::kSlack, 0.0f);
+  for (int64_t r = 0; r < p.num_rows; ++r) {
+    for (int64_t h = 0; h < p.num_heads; ++h) {
+      const int64_t number = r * p.num_heads + h, from = (a.row_begin + r) * heads + h;
+      if (h >= heads) {
+        pack_nothing(a, number);
+        continue;
+      }
+      p.weights[number] = a.args->head_weights[from];
+      pack_query(a, number, a.args->queries + from * dim);
+      p.biases[r] = std::fma(p.weights[number], kDotBias, p.biases[r]);
+    }
   }
 }
 
@@ -96,6 +120,12 @@ PackQueries pack_queries(size_t table_index) { return HWY_DISPATCH_TABLE(pack)[t
 
 int64_t packed_dim(const IndexSelectArgs& args, QueryForm form) {
   return form == QueryForm::floats ? args.head_dim : IndexKeyLayout::padded(args.keys.format, args.head_dim);
+}
+
+int64_t packed_heads(int64_t num_heads, QueryForm form) {
+  if (form == QueryForm::floats) return num_heads;
+  if (num_heads > 16) return (num_heads + 31) / 32 * 32;
+  return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(num_heads)));
 }
 
 size_t query_element_bytes(QueryForm form) {

@@ -17,6 +17,8 @@ using PackQueries = void (*)(const PackQueriesArgs& args);
 /// The version of an instruction set (KernelPath::table_index).
 PackQueries pack_queries(size_t table_index);
 
+/// Heads of a packed row: what tiles have no floats for is a power of two up to 16 or a multiple of 32.
+int64_t packed_heads(int64_t num_heads, QueryForm form);
 /// Elements of a packed query.
 int64_t packed_dim(const IndexSelectArgs& args, QueryForm form);
 size_t query_element_bytes(QueryForm form);

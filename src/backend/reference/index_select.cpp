@@ -48,13 +48,15 @@ struct QuantisedQueries {
 
 float score_int8(const IndexSelectArgs& args, const QuantisedQueries& queries, const int8_t* key,
                  float key_scale) {
-  float score = 0;
+  constexpr int32_t kBias = 1 << 23;
+  float sum = 0, sum_of_biases = 0;
   for (int64_t h = 0; h < args.num_heads; ++h) {
     int32_t dot = 0;
     for (int64_t d = 0; d < args.head_dim; ++d) dot += queries.codes[h * args.head_dim + d] * key[d];
-    score = std::fma(queries.weights[h], static_cast<float>(std::max(dot, 0)), score);
+    sum = std::fma(queries.weights[h], static_cast<float>(kBias + std::max(dot, 0)), sum);
+    sum_of_biases = std::fma(queries.weights[h], static_cast<float>(kBias), sum_of_biases);
   }
-  return key_scale * score;
+  return key_scale * (sum - sum_of_biases);
 }
 
 // Scores of row's query against positions 0 .. t of its sequence.
