@@ -72,18 +72,18 @@ HWY_INLINE uint64_t visible(const KeyChunk& chunk, int64_t group, int64_t t) {
   return bits;
 }
 
-// Adds those of four groups' keys that have a bit. Four at a time and without asking whether there are four:
-// there mostly are fewer, how many is hard to foresee, and what is stored in excess is stored over.
-HWY_INLINE void append(const float* scores, const int64_t* positions, uint64_t bits, Candidates& c) {
+// Adds the keys that have a bit. Four at a time and without asking whether there are four: there mostly are
+// fewer, how many is hard to foresee, and what is stored in excess, the 65th key, is stored over.
+HWY_INLINE void append(const float* scores, const int32_t* positions, uint64_t bits, Candidates& c) {
   float* to_scores = c.scores + c.count;
   int32_t* to_positions = c.positions + c.count;
   const int64_t count = std::popcount(bits);
   c.count += count;
   for (int64_t i = 0; i < count; i += 4)
     for (int64_t k = i; k < i + 4; ++k) {
-      const int key = std::countr_zero(bits) & 63;
+      const int key = std::countr_zero(bits);
       to_scores[k] = scores[key];
-      to_positions[k] = static_cast<int32_t>(positions[key / kKeyGroup] + key % kKeyGroup);
+      to_positions[k] = positions[key];
       bits &= bits - 1;
     }
 }
@@ -252,13 +252,6 @@ HWY_NOINLINE void cut(Candidates& c) {
   keep_best(c, limit.equals);
 }
 
-// Fetches bytes [from, from + count) of the next chunk's groups.
-HWY_INLINE void prefetch(const TakeArgs& a, size_t from, size_t count) {
-  const size_t end = HWY_MIN(from + count, a.group_bytes);
-  for (size_t byte = from; byte < end; byte += 64)
-    for (const std::byte* group : a.next->group) __builtin_prefetch(group + byte);
-}
-
 // Forgets a sample but for a threshold that `rank` of it pass. That of rank `rank` itself passes too: where
 // all scores are equal, a threshold of that score would let nothing enter.
 void guess(Candidates& c, int64_t rank) {
@@ -274,12 +267,13 @@ void guess(Candidates& c, int64_t rank) {
 void take_chunk(const TakeArgs& a) {
   const KeyChunk& chunk = *a.chunk;
   bool all_visible = true;  // to all rows
-  for (int64_t g = 0; g < kChunkGroups; ++g)
+  int32_t positions[kChunkKeys + 1] = {};
+  for (int64_t g = 0; g < kChunkGroups; ++g) {
+    for (int64_t i = 0; i < kKeyGroup; ++i)
+      positions[g * kKeyGroup + i] = static_cast<int32_t>(chunk.position[g] + i);
     all_visible &= chunk.size[g] == kKeyGroup && chunk.position[g] + kKeyGroup <= a.first_t + 1;
-  // A few lines for every row, so that they come while rows are dealt with.
-  const size_t bytes_a_row = (a.group_bytes / static_cast<size_t>(a.num_rows) + 63) / 64 * 64;
+  }
   for (int64_t r = 0; r < a.num_rows; ++r) {
-    if (a.next) prefetch(a, static_cast<size_t>(r) * bytes_a_row, bytes_a_row);
     Candidates& c = a.candidates[r];
     const Candidates& later =
         a.candidates[HWY_MIN(r + 6, a.num_rows - 1)];  // its tail has left the first cache
@@ -290,7 +284,7 @@ void take_chunk(const TakeArgs& a) {
       uint64_t bits;
       std::memcpy(&bits, a.passes + r * kChunkGroups + g, sizeof bits);
       if (!all_visible) bits &= visible(chunk, g, t);
-      append(a.scores + r * kChunkKeys + g * kKeyGroup, chunk.position + g, bits, c);
+      append(a.scores + r * kChunkKeys + g * kKeyGroup, positions + g * kKeyGroup, bits, c);
     }
     if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);
     if (c.full()) {

@@ -45,8 +45,6 @@ struct TakeArgs {
   int64_t num_rows, first_t;     // positions of the rows: first_t, first_t + 1, ...
   const FixedPattern* left_out;  // positions Fix(t) does not compete (FILL); nullptr = all do
   Candidates* candidates;        // [num_rows]
-  const KeyChunk* next;          // fetched meanwhile; nullptr = nothing
-  size_t group_bytes;
 };
 
 struct CandidateKernels {

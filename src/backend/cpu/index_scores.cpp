@@ -111,7 +111,7 @@ HWY_INLINE uint16_t passing(const float* scores, float threshold) {
   return static_cast<uint16_t>(bits);
 }
 
-void score_chunk(const ScoreArgs& args, const KeyChunk& chunk) {
+void score_chunk(const ScoreArgs& args, const KeyChunk& chunk, const KeyChunk* next) {
   const PackedQueries& p = args.queries;
   const bool int8 = args.layout.format == RowFormat::int8;
   const Floats start = broadcast(int8 ? kDotBias : 0.0f);
@@ -119,6 +119,8 @@ void score_chunk(const ScoreArgs& args, const KeyChunk& chunk) {
     const float* keys0 = widen(args, chunk.group[g], args.wide_keys);
     const float* keys1 = widen(args, chunk.group[g + 1], args.wide_keys + p.dim * kKeyGroup);
     for (int64_t row = 0; row < p.num_rows; ++row) {
+      const FetchPart part(args, next, row, p.num_rows);
+      part.fetch(g), part.fetch(g + 1);
       float* scores = args.scores + row * kChunkKeys + g * kKeyGroup;
       for (size_t v = 0; v < kKeyGroup; v += kLanes) {
         Floats score0, score1;

@@ -48,15 +48,33 @@ struct ScoreArgs {
   uint16_t* passes;
 };
 
-using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys);
+/// Part `part` of `parts` of each group of a chunk, to be fetched: kernels ask for the next chunk while they
+/// work on one, a little at a time, since what asks for much at once waits.
+struct FetchPart {
+  FetchPart(const ScoreArgs& args, const KeyChunk* chunk, int64_t part, int64_t parts)
+      : chunk_(chunk), begin_(line(args, part, parts)), end_(chunk ? line(args, part + 1, parts) : begin_) {}
+  void fetch(int64_t group) const {
+    for (size_t byte = begin_; byte < end_; byte += 64) __builtin_prefetch(chunk_->group[group] + byte);
+  }
+
+ private:
+  static size_t line(const ScoreArgs& args, int64_t part, int64_t parts) {
+    const auto lines = static_cast<int64_t>((args.layout.group_bytes + 63) / 64);
+    return static_cast<size_t>(lines * part / parts) * 64;
+  }
+  const KeyChunk* chunk_;  // nullptr = nothing
+  size_t begin_, end_;
+};
+
+using ScoreChunk = void (*)(const ScoreArgs& args, const KeyChunk& keys, const KeyChunk* next);
 
 ScoreChunk f32_score_chunk(size_t table_index);  // of an instruction set, KernelPath::table_index
 #ifdef INDEXSHARE_X86_KERNELS
 namespace vnni {
-void score_chunk(const ScoreArgs& args, const KeyChunk& keys);
+void score_chunk(const ScoreArgs& args, const KeyChunk& keys, const KeyChunk* next);
 }
 namespace amx {
-void score_chunk(const ScoreArgs& args, const KeyChunk& keys);
+void score_chunk(const ScoreArgs& args, const KeyChunk& keys, const KeyChunk* next);
 }
 #endif
 

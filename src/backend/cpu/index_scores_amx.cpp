@@ -91,9 +91,10 @@ struct Step {
 template <class Format, int kTiles, int kHeads>
 class Scorer {
  public:
-  Scorer(const ScoreArgs& args, const KeyChunk& chunk)
+  Scorer(const ScoreArgs& args, const KeyChunk& chunk, const KeyChunk* next)
       : args_(args),
         chunk_(chunk),
+        next_(next),
         query_bytes_(args.queries.dim * args.layout.element_bytes),
         scales_at_(args.layout.scales_at) {}
 
@@ -102,14 +103,17 @@ class Scorer {
     Step done;
     Dots *current = &dots_[0], *before = &dots_[1];
     bool begun = false;
-    for (int64_t query = 0; query < p.num_rows * p.num_heads; query += kStepQueries) {
+    const int64_t num_queries = p.num_rows * p.num_heads,
+                  parts = (num_queries + kStepQueries - 1) / kStepQueries;
+    for (int64_t query = 0; query < num_queries; query += kStepQueries) {
+      const FetchPart part(args_, next_, query / kStepQueries, parts);
       const std::byte* queries = p.queries + query * query_bytes_;
       hold_queries(queries);
       for (int64_t group = 0; group < kChunkGroups; group += kStepGroups) {
         if (begun)
-          step<true>(queries, group, *current, done, *before);
+          step<true>(queries, group, part, *current, done, *before);
         else
-          step<false>(queries, group, *current, done, *before);
+          step<false>(queries, group, part, *current, done, *before);
         begun = true;
         done = step_at(query, group);
         std::swap(current, before);
@@ -146,18 +150,23 @@ class Scorer {
   }
 
   template <bool kReduce>
-  INLINE void step(const std::byte* queries, int64_t group, Dots& dots, const Step& done, Dots& before) {
+  INLINE void step(const std::byte* queries, int64_t group, const FetchPart& part, Dots& dots,
+                   const Step& done, Dots& before) {
     __m512 sums[kStepGroups];
     multiply(queries, chunk_.group[group], before.values[3][kTileRows]);
+    part.fetch(group + 0);
     if constexpr (kReduce) reduce<0>(done, before, sums);
     store_tile<0>(dots.values[0]);
     multiply(queries, chunk_.group[group + 1], dots.values[0][kTileRows]);
+    part.fetch(group + 1);
     if constexpr (kReduce) reduce<1>(done, before, sums);
     store_tile<0>(dots.values[1]);
     multiply(queries, chunk_.group[group + 2], dots.values[1][kTileRows]);
+    part.fetch(group + 2);
     if constexpr (kReduce) reduce<2>(done, before, sums);
     store_tile<0>(dots.values[2]);
     multiply(queries, chunk_.group[group + 3], dots.values[2][kTileRows]);
+    part.fetch(group + 3);
     if constexpr (kReduce) reduce<3>(done, before, sums);
     store_tile<0>(dots.values[3]);
   }
@@ -235,41 +244,42 @@ class Scorer {
 
   const ScoreArgs& args_;
   const KeyChunk& chunk_;
+  const KeyChunk* next_;
   const int64_t query_bytes_;
   const size_t scales_at_;
   Dots dots_[2];
 };
 
 template <class Format, int kTiles>
-void score(const ScoreArgs& args, const KeyChunk& chunk) {
+void score(const ScoreArgs& args, const KeyChunk& chunk, const KeyChunk* next) {
   switch (args.queries.num_heads) {
     case 1:
-      return Scorer<Format, kTiles, 1>(args, chunk).run();
+      return Scorer<Format, kTiles, 1>(args, chunk, next).run();
     case 2:
-      return Scorer<Format, kTiles, 2>(args, chunk).run();
+      return Scorer<Format, kTiles, 2>(args, chunk, next).run();
     case 4:
-      return Scorer<Format, kTiles, 4>(args, chunk).run();
+      return Scorer<Format, kTiles, 4>(args, chunk, next).run();
     case 8:
-      return Scorer<Format, kTiles, 8>(args, chunk).run();
+      return Scorer<Format, kTiles, 8>(args, chunk, next).run();
     case 16:
-      return Scorer<Format, kTiles, 16>(args, chunk).run();
+      return Scorer<Format, kTiles, 16>(args, chunk, next).run();
     default:  // a multiple of 32
-      return Scorer<Format, kTiles, 32>(args, chunk).run();
+      return Scorer<Format, kTiles, 32>(args, chunk, next).run();
   }
 }
 
 }  // namespace
 
-void score_chunk(const ScoreArgs& args, const KeyChunk& chunk) {
+void score_chunk(const ScoreArgs& args, const KeyChunk& chunk, const KeyChunk* next) {
   const TileScope tiles;
-  if (args.layout.format == RowFormat::bf16) return score<Bf16, 0>(args, chunk);
+  if (args.layout.format == RowFormat::bf16) return score<Bf16, 0>(args, chunk, next);
   switch (args.queries.dim) {
     case 64:
-      return score<Int8, 1>(args, chunk);
+      return score<Int8, 1>(args, chunk, next);
     case 128:
-      return score<Int8, 2>(args, chunk);
+      return score<Int8, 2>(args, chunk, next);
     default:
-      return score<Int8, 0>(args, chunk);
+      return score<Int8, 0>(args, chunk, next);
   }
 }
 

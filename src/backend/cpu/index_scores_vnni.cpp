@@ -61,12 +61,14 @@ void score_row(const PackedQueries& p, int64_t row, const TwoGroups& keys, __m51
 
 }  // namespace
 
-void score_chunk(const ScoreArgs& args, const KeyChunk& chunk) {
+void score_chunk(const ScoreArgs& args, const KeyChunk& chunk, const KeyChunk* next) {
   for (int64_t g = 0; g < kChunkGroups; g += 2) {
     const TwoGroups keys{chunk.group[g], chunk.group[g + 1]};
     const __m512 scale0 = _mm512_loadu_ps(args.layout.scales(keys.keys0)),
                  scale1 = _mm512_loadu_ps(args.layout.scales(keys.keys1));
     for (int64_t row = 0; row < args.queries.num_rows; ++row) {
+      const FetchPart part(args, next, row, args.queries.num_rows);
+      part.fetch(g), part.fetch(g + 1);
       __m512 score0 = _mm512_setzero_ps(), score1 = score0;
       score_row(args.queries, row, keys, score0, score1);
       const __m512 bias = _mm512_set1_ps(args.queries.biases[row]),

@@ -316,10 +316,9 @@ void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t 
   for (int64_t index = 0; index < count; ++index) {
     const bool more = index + ahead < count;
     if (more) find(index + ahead);
-    kernels_.score(scoring, chunk_at(index));
+    kernels_.score(scoring, chunk_at(index), more ? &chunk_at(index + ahead) : nullptr);
     kernels_.candidates.take({memory.scores, memory.passes, memory.thresholds, &chunk_at(index),
-                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows,
-                              more ? &chunk_at(index + ahead) : nullptr, layout_.group_bytes});
+                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows});
   }
 }
 
