@@ -86,6 +86,28 @@ TEST_P(IndexSelectPaths, Int8AsReferenceForManyRows) {
   expect_as_reference(problem, "150 rows beside a pattern");
 }
 
+// Enough keys and rows that thresholds are guessed from a sample: guesses that are right, too low (all
+// equal), too high (what the sample takes, every 78th group of 16, stands out), and a NaN that no sample
+// sees.
+TEST_P(IndexSelectPaths, Int8AsReferenceWhereThresholdsAreGuessed) {
+  constexpr int64_t kLength = 40000, kDim = 16;
+  const SelectionProblem plain = gaussian_problem(kLength, 10, 300, 2, kDim);
+  const auto scaled = [&](const auto& factor) {
+    SelectionProblem problem = plain;
+    for (int64_t i = 0; i < kLength * kDim; ++i) problem.keys[0][i] *= factor(i / kDim);
+    return problem;
+  };
+  expect_as_reference(plain, "Gaussian");
+  expect_as_reference(scaled([](int64_t s) { return static_cast<float>(s); }), "rising");
+  expect_as_reference(scaled([](int64_t) { return 0.0f; }), "all equal");
+  for (float factor : {0.01f, 100.0f})
+    expect_as_reference(scaled([&](int64_t s) { return s / 16 % 78 == 39 ? factor : 1.0f; }),
+                        "a false sample");
+  SelectionProblem problem = plain;
+  problem.keys[0][20000 * kDim] = std::numeric_limits<float>::quiet_NaN();
+  expect_as_reference(problem, "NaN");
+}
+
 // A few different keys, repeated: plateaus everywhere.
 TEST_P(IndexSelectPaths, Int8AsReferenceOnTies) {
   SelectionProblem problem = gaussian_problem(1500, 4, 300, 8, 128);

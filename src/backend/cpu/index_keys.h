@@ -51,7 +51,7 @@ struct IndexKeyLayout {
   size_t group_bytes, page_bytes;
 };
 
-constexpr int64_t kChunkGroups = 8;
+constexpr int64_t kChunkGroups = 16;
 constexpr int64_t kChunkKeys = kChunkGroups * kKeyGroup;
 
 /// Groups of a sequence's keys in ascending position, scored together.

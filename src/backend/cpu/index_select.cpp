@@ -26,7 +26,7 @@ constexpr int64_t kMaxBlockRows = 64;                  // rows that share a chun
 constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
 constexpr int64_t kFewRows = 8, kMaxAhead = 1;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
-constexpr int64_t kSampleOneOf = 32;                   // chunks
+constexpr int64_t kSampleOneOf = 64;                   // chunks
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
 /// first_t.
