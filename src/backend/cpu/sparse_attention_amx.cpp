@@ -464,10 +464,59 @@ void multiply(const AttentionShape& shape, const KeyBlock& block, const Scratch1
   _tile_stored(3, products + 768, 64);
 }
 
+// The same for 16 heads in all and 64 dims, to products [4] tiles: two neighbouring lines of every row at a
+// time, each needed once, so that a ring holds the pairs. (Measured: 11 % less time for the whole op than 32
+// dims, at 128K without fetching ahead, which costs here as much as it saves.)
+template <class Rows>
+void multiply_wide(const AttentionShape& shape, const KeyBlock& block, const Scratch16& scratch, int64_t d) {
+  constexpr int64_t kRing = 4, kStepBytes = 4 * kTileBytes;
+  const std::byte* weights = scratch.weights;
+  float* products = scratch.products;
+  const auto gather = [&](int64_t key) {
+    if (key >= block.size) return;
+    std::byte* to = scratch.pairs + key / kTileKeys % kRing * kStepBytes;
+    gather_pairs<Rows>(shape, scratch.row_at + key, d, to);
+    gather_pairs<Rows>(shape, scratch.row_at + key, d + 32, to + 2 * kTileBytes);
+  };
+  gather(0);
+  zero_products();
+  for (int64_t key = 0; key < block.size; key += kTileKeys, weights += kTileBytes) {
+    gather(key + kTileKeys);
+    stores_are_done();
+    const std::byte* pairs = scratch.pairs + key / kTileKeys % kRing * kStepBytes;
+    _tile_loadd(4, weights, 64);
+    _tile_loadd(5, pairs, 64);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_loadd(6, pairs + kTileBytes, 64);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(7, pairs + 2 * kTileBytes, 64);
+    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, pairs + 3 * kTileBytes, 64);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_stored(0, products, 64);
+  _tile_stored(1, products + 256, 64);
+  _tile_stored(2, products + 512, 64);
+  _tile_stored(3, products + 768, 64);
+}
+
+template <class Rows>
+void accumulate_wide(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
+                     float* output) {
+  for (int64_t d = 0; d < shape.latent; d += 64) {
+    multiply_wide<Rows>(shape, *j.now, scratch, d);
+    for (int64_t n = 0; n < 2; ++n)
+      join_output(shape, scratch, j.first, 0, d + 32 * n, output, [&](int64_t r, int64_t half) {
+        return _mm512_load_ps(scratch.products + 512 * n + 256 * half + 16 * r);
+      });
+  }
+}
+
 // Weights * latents of the block, joined to the state.
 template <class Rows>
 void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch, Ahead& ahead,
                 float* output) {
+  if (shape.heads == 16) return accumulate_wide<Rows>(shape, j, scratch, output);
   const float* products = scratch.products;
   for (int64_t d = 0; d < shape.latent; d += 32) {
     int64_t head = 0;
