@@ -6,7 +6,8 @@
 // softmax starts afresh; blocks join their chunk in ascending order, and chunks their row. Each thread takes
 // a share: a run of chunks, whatever rows they belong to, with about as many keys as the others'. Of a row
 // cut by the end of a share, the chunks behind the cut ("tails") keep states of their own and are merged when
-// all are done: the same sums in the same order.
+// all are done: the same sums in the same order. A few rows advance together, block by block, for the
+// caches' sake.
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -20,6 +21,7 @@ namespace indexshare {
 namespace {
 
 constexpr int64_t kMaxChunks = 64;            // bounds the tails of a row
+constexpr int64_t kMaxTogether = 16;          // rows
 constexpr int64_t kWorthAThread = 4'000'000;  // multiply-adds
 
 struct Row {
@@ -79,6 +81,32 @@ void locate(const AttentionRun& run, const Row& row, int64_t begin, int64_t size
 
 const KeyBlock kNoBlock = {};
 
+/// Rows that advance together, block by block. Lists ascend, so neighbouring rows' blocks of the same number
+/// lie in the same stretch of the cache, and one row finds in the second cache what another has read. The
+/// states and queries of a group leave most of that cache (2 MiB) to the stretch.
+int64_t rows_together(const AttentionRun& run) {
+  constexpr int64_t kCacheForStates = int64_t{3} << 18;
+  const int64_t bytes = run.shape.state_floats() * static_cast<int64_t>(sizeof(float)) +
+                        static_cast<int64_t>(run.kernel.query_bytes(run.shape));
+  return std::clamp<int64_t>(kCacheForStates / bytes, 1, kMaxTogether);
+}
+
+/// A share's states: for each row of a group its own and that of a chunk of several blocks, then the tails.
+struct States {
+  States(const AttentionRun& run, float* begin)
+      : memory(begin), size(run.shape.state_floats()), group(rows_together(run)) {}
+  static int64_t count(const AttentionRun& run, int64_t num_tails) {
+    return 2 * rows_together(run) + num_tails;
+  }
+
+  float* row(int64_t part) const { return memory + part % group * 2 * size; }
+  float* chunk(int64_t part) const { return row(part) + size; }
+  float* tail(int64_t index) const { return memory + (2 * group + index) * size; }
+
+  float* memory;
+  int64_t size, group;
+};
+
 /// One share's blocks, one after another. A block waits until the next one is known, whose rows the kernel
 /// fetches ahead.
 class Worker {
@@ -88,48 +116,80 @@ class Worker {
     for_each_part(run.args, share, [&](const Row&, int64_t first, int64_t last) {
       if (first > 0) num_tails = last - first;
     });
-    const size_t scratch = run.kernel.scratch_bytes(run.shape), queries = run.kernel.query_bytes(run.shape);
-    const auto states = static_cast<size_t>((2 + num_tails) * run.shape.state_floats()) * sizeof(float);
-    scratch_ = memory.bytes(scratch + queries + states);
+    const size_t scratch = run.kernel.scratch_bytes(run.shape);
+    query_bytes_ = (run.kernel.query_bytes(run.shape) + 63) / 64 * 64;
+    const size_t queries = query_bytes_ * static_cast<size_t>(rows_together(run));
+    const auto states = static_cast<size_t>(States::count(run, num_tails) * run.shape.state_floats());
+    scratch_ = memory.bytes(scratch + queries + states * sizeof(float));
     queries_ = scratch_ + scratch;
     share.states = reinterpret_cast<float*>(queries_ + queries);
   }
 
   void attend() {
+    Part group[kMaxTogether];
+    int64_t in_group = 0, num_parts = 0;
+    const int64_t group_size = rows_together(run_);
     for_each_part(run_.args, share_, [&](const Row& row, int64_t first, int64_t last) {
-      for (int64_t chunk = first; chunk < last; ++chunk) attend_chunk(row, chunk, first);
+      group[in_group++] = {row, num_parts++, first, last, first};
+      if (in_group == group_size) advance_together({group, static_cast<size_t>(std::exchange(in_group, 0))});
     });
+    advance_together({group, static_cast<size_t>(in_group)});
     if (waiting_.size > 0) attend(waiting_, kNoBlock);
   }
 
  private:
+  /// Chunks [first, last) of a row.
+  struct Part {
+    Row row;
+    int64_t number;  // among the share's
+    int64_t first, last;
+    int64_t chunk;   // the next block's
+    int64_t at = 0;  // the next block's first key in the chunk
+  };
+
   struct Task {
     Row row;
     int64_t begin, size = 0;  // of the row's list
-    float* state;             // joined by the block
-    bool first;               // nothing is in the state yet
-    float* merge_into;        // then joined by the state; nullptr: not
+    std::byte* queries;
+    float* state;       // joined by the block
+    bool first;         // nothing is in the state yet
+    float* merge_into;  // then joined by the state; nullptr: not
     bool arrange_queries, finish;
   };
 
-  float* state(int64_t index) const { return share_.states + index * run_.shape.state_floats(); }
-
-  // state(0) is the row's, state(1) the chunk's where that has several blocks, the others are tails.
-  void attend_chunk(const Row& row, int64_t chunk, int64_t first_of_part) {
-    const bool tail = first_of_part > 0;
-    const int64_t size = row.chunk_size(), begin = chunk * size, end = std::min(begin + size, row.count);
-    const bool joins_row = !tail && chunk > 0, own_state = joins_row && size > kKeyBlock;
-    float* to = tail ? state(2 + chunk - first_of_part) : own_state ? state(1) : state(0);
-    for (int64_t at = begin; at < end; at += kKeyBlock) {
-      Task task{row, at, std::min(kKeyBlock, end - at), to};
-      const bool last = at + task.size == end;
-      task.first = at == begin && (own_state || !joins_row);
-      task.merge_into = last && own_state ? state(0) : nullptr;
-      task.arrange_queries = chunk == first_of_part && at == begin;
-      task.finish = last && !tail && end == row.count;
-      push(task);
+  void advance_together(std::span<Part> group) {
+    for (bool any = true; any;) {
+      any = false;
+      for (Part& part : group)
+        if (part.chunk < part.last) {
+          push(next_block(part));
+          any = true;
+        }
     }
   }
+
+  Task next_block(Part& part) const {
+    const States states(run_, share_.states);
+    const Row& row = part.row;
+    const bool tail = part.first > 0;
+    const int64_t size = row.chunk_size(), begin = part.chunk * size, end = std::min(begin + size, row.count);
+    const bool joins_row = !tail && part.chunk > 0, own_state = joins_row && size > kKeyBlock;
+    float* to = tail        ? states.tail(part.chunk - part.first)
+                : own_state ? states.chunk(part.number)
+                            : states.row(part.number);
+    const int64_t at = begin + part.at;
+    Task task{row, at, std::min(kKeyBlock, end - at), queries_ + slot(part) * query_bytes_, to};
+    const bool last = at + task.size == end;
+    task.first = at == begin && (own_state || !joins_row);
+    task.merge_into = last && own_state ? states.row(part.number) : nullptr;
+    task.arrange_queries = part.chunk == part.first && at == begin;
+    task.finish = last && !tail && end == row.count;
+    part.at = last ? 0 : part.at + task.size;
+    part.chunk += last;
+    return task;
+  }
+
+  size_t slot(const Part& part) const { return static_cast<size_t>(part.number % rows_together(run_)); }
 
   void push(const Task& task) {
     KeyBlock& next = blocks_[1 - current_];
@@ -140,16 +200,18 @@ class Worker {
   }
 
   void attend(const Task& task, const KeyBlock& next) {
-    if (task.arrange_queries) run_.kernel.arrange_queries(run_.shape, run_.args, task.row.index, queries_);
-    run_.kernel.join_block(run_.shape, {&blocks_[current_], &next, queries_, task.first}, scratch_,
+    if (task.arrange_queries)
+      run_.kernel.arrange_queries(run_.shape, run_.args, task.row.index, task.queries);
+    run_.kernel.join_block(run_.shape, {&blocks_[current_], &next, task.queries, task.first}, scratch_,
                            task.state);
     if (task.merge_into) run_.kernel.merge(run_.shape, task.merge_into, task.state);
-    if (task.finish) run_.finish(task.row.index, state(0));
+    if (task.finish) run_.finish(task.row.index, task.merge_into ? task.merge_into : task.state);
   }
 
   const AttentionRun& run_;
   AttentionShare& share_;
   std::byte *scratch_, *queries_;
+  size_t query_bytes_;
   KeyBlock blocks_[2];
   int current_ = 0;
   Task waiting_ = {};
@@ -158,16 +220,19 @@ class Worker {
 // Rows cut by the end of a share: their tails join what the share before left.
 void merge_tails(const AttentionRun& run, std::span<const AttentionShare> shares) {
   float* cut = nullptr;  // state of the row cut last
-  for (const AttentionShare& share : shares)
+  for (const AttentionShare& share : shares) {
+    const States states(run, share.states);
+    int64_t part = 0;
     for_each_part(run.args, share, [&](const Row& row, int64_t first, int64_t last) {
+      const int64_t number = part++;
       if (first == 0) {
-        cut = share.states;
+        cut = states.row(number);
         return;
       }
-      for (int64_t i = 0; i < last - first; ++i)
-        run.kernel.merge(run.shape, cut, share.states + (2 + i) * run.shape.state_floats());
+      for (int64_t i = 0; i < last - first; ++i) run.kernel.merge(run.shape, cut, states.tail(i));
       if (last == row.num_chunks()) run.finish(row.index, cut);
     });
+  }
 }
 
 }  // namespace
