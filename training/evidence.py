@@ -40,10 +40,17 @@ from evidence_shape import (
     indexers,
     shape_of,
 )
-from evidence_training import EVERY_SHARE, START_SHARE, Learner, arm_stages, start_stages
+from evidence_training import (
+    EVERY_SHARE,
+    START_SHARE,
+    Learner,
+    arm_stages,
+    start_stages,
+)
+from model import Model
 from prepare_data import prepare
 
-ARMS = ("every", DENSE_TWIN, "quarter", "half", "eighth")
+ARMS = ("every", DENSE_TWIN, "quarter", "eighth", "half")
 FIELDS = {
     "training": "seed arm stage steps tokens seconds compiling",
     "answers": "seed arm plan_of plan indexers task hops length depth asked right first_token_loss "
@@ -91,18 +98,16 @@ class Results:
 class Seed:
     """All arms of one seed."""
 
-    def __init__(self, options, data: Path):
-        self.smoke, self.seed = options.smoke, options.seed
-        self.results = Results(options.out, options.seed)
-        self.folder = options.out / f"seed{options.seed}"
+    def __init__(self, options, data: Path, seed: int, learner: Learner):
+        self.smoke, self.seed, self.learner = options.smoke, seed, learner
+        self.results = Results(options.out, seed)
+        learner.log = self.results.log
+        self.folder = options.out / f"seed{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.base = SMOKE_EVIDENCE_SHAPE if self.smoke else EVIDENCE_SHAPE
         self.seconds = options.minutes * 60
-        torch.manual_seed(options.seed)
-        workers = 0 if self.smoke else options.workers
-        self.learner = Learner(self.base, data, workers, self.results.log)
         self.lengths = [256] if self.smoke else [1024, 2048, 4096, 8192]
-        self.few_lengths = [256] if self.smoke else [2048, 8192]
+        self.few_lengths = [256] if self.smoke else [2048]
         self.corpus, self.train_corpus = Corpus(data, "val"), Corpus(data, "train")
         self.eval_tokens = 512 if self.smoke else 32768
         device = self.learner.device
@@ -122,6 +127,8 @@ class Seed:
 
     def start(self) -> None:
         if not self.results.is_done("start"):
+            torch.manual_seed(self.seed)
+            self.learner.take("every", Model(self.base).state_dict())
             rows = []
             for number, stage in enumerate(start_stages(self.seconds * START_SHARE, self.smoke)):
                 took = self.learner.run("start", stage, self.seed * 10 + number, ramp=number == 0)
@@ -211,7 +218,7 @@ class Seed:
         what = f"search by {criterion}"
         counts = [indexers(shape_of(arm, self.base).plan) for arm in ("half", "quarter", "eighth")]
         if not self.results.is_done(what):
-            length, num_rows = (256, 2) if self.smoke else (2048, 8)
+            length, num_rows = (256, 2) if self.smoke else (2048, 4)
             tokens, kinds = calibration(
                 self.train_corpus, self.seed, num_rows, length, self.learner.device
             )
@@ -248,8 +255,8 @@ def main() -> None:
     parser.add_argument("--books", type=Path, help="folder of books; data are made of them")
     parser.add_argument("--data", type=Path, help="folder written by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=8.5, help="of a GPU, for the whole seed")
+    parser.add_argument("--seed", default="1", help="one, or several with commas between")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of a GPU, for a whole seed")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument(
         "--smoke", action="store_true", help="seconds on a CPU, own sources as text"
@@ -264,7 +271,14 @@ def main() -> None:
     data = options.data or options.out / "data"
     if options.books and not (data / "sources.json").exists():
         prepare(options.books, [], 0, EVIDENCE_SHAPE.vocab_size, data)
-    Seed(options, data).run()
+    run(options, data)
+
+
+def run(options, data: Path) -> None:
+    base = SMOKE_EVIDENCE_SHAPE if options.smoke else EVIDENCE_SHAPE
+    learner = Learner(base, data, 0 if options.smoke else options.workers)
+    for seed in map(int, options.seed.split(",")):
+        Seed(options, data, seed, learner).run()
 
 
 def smoke(options) -> None:
@@ -280,7 +294,7 @@ def smoke(options) -> None:
             (books / f"{name}.txt").write_text(text, encoding="utf-8")
         prepare(books, [], 0, SMOKE_EVIDENCE_SHAPE.vocab_size, data)
         for _ in range(2):
-            Seed(options, data).run()
+            run(options, data)
 
 
 if __name__ == "__main__":

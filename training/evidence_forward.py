@@ -124,7 +124,7 @@ class Forward:
 
     @torch.no_grad()
     def losses(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and whether the first choice is right, for each token: [tokens] each."""
+        """Loss and the first choice for each token: [tokens] each."""
         parts = []
         with self.autocast():
             for piece, wanted in zip(
@@ -132,5 +132,5 @@ class Forward:
             ):
                 logits = self.model.logits(piece).float()
                 loss = F.cross_entropy(logits, wanted, reduction="none")
-                parts.append((loss, logits.argmax(-1) == wanted))
+                parts.append((loss, logits.argmax(-1)))
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

@@ -26,6 +26,7 @@ class Case:
     length: int
     tokens: Tensor  # [rows, length + 1]
     questions: list[Question]
+    ends: set[int]  # tokens that end a turn: another question may follow or not
     probes: list[Probe]  # of the sentence with the value, and of the sentence asked for
 
 
@@ -41,7 +42,7 @@ def probe(questions: list[Question], spans: list[tuple[int, int]], device) -> Pr
 
 def make_cases(corpus: Corpus, seed: int, lengths: list[int], tokens: int, device) -> list[Case]:
     """At every length as many questions: one for each 128 of `tokens` tokens."""
-    cases = []
+    cases, ends = [], {corpus.ids["<|user|>"], corpus.ids["<|endoftext|>"]}
     for number, (task, hops) in enumerate(TASKS):
         for length in lengths:
             maker = EvidenceRows(corpus, seed * 100_000 + number * 1000 + length % 997)
@@ -51,7 +52,7 @@ def make_cases(corpus: Corpus, seed: int, lengths: list[int], tokens: int, devic
                 probe(questions, [q.asked_span for q in questions], device),
             ]
             cases.append(
-                Case(task, hops, length, torch.from_numpy(rows).to(device), questions, probes)
+                Case(task, hops, length, torch.from_numpy(rows).to(device), questions, ends, probes)
             )
     return cases
 
@@ -61,8 +62,10 @@ def answers(forward: Forward, plan: str, case: Case) -> list[dict]:
     forward.probes = case.probes
     hidden, _ = forward.run(case.tokens[:, :-1], plan)
     forward.probes = []
-    losses, right = forward.losses(hidden, case.tokens[:, 1:])
-    right = right.view(len(case.tokens), -1).cpu()
+    targets = case.tokens[:, 1:]
+    losses, choices = forward.losses(hidden, targets)
+    choices = choices.view(targets.shape)
+    right, choices = (choices == targets).cpu(), choices.cpu()
     losses = losses.view(len(case.tokens), -1).cpu()
     value_recall, asked_recall = ({i: r.cpu() for i, r in p.items()} for p in forward.recalls)
     rows = []
@@ -77,7 +80,9 @@ def answers(forward: Forward, plan: str, case: Case) -> list[dict]:
         correct, loss = 0, 0.0
         for n in chosen:
             q = case.questions[n]
-            correct += bool(right[q.row, q.first : q.first + q.size].all())
+            end = q.first + q.size - 1
+            said = bool(right[q.row, q.first : end].all())
+            correct += said and choices[q.row, end].item() in case.ends
             loss += losses[q.row, q.first].item()
         row = {
             "task": case.task,

@@ -2,10 +2,12 @@
 """Rows for the research arms: few wordings and words of one token, so that minutes are enough to
 learn them and what is left to measure is the selection.
 
-    needle   " The word for KEY KEY is VALUE VALUE."  in book text
-    list     " KEY: VALUE VALUE;"                     in book text
-    chain    " A = VALUE;" " B = A;" " C = B;"        asked for C: two hops; sentences in this order
-    back     the same, links before what they point to
+    needle   " The word for KEY KEY is VALUE VALUE."  answered " KEY KEY is VALUE VALUE"
+    list     " KEY: VALUE VALUE;"                     answered " KEY: VALUE VALUE"
+    chain    " A = VALUE;" " B = A;" " C = B;"        C is two hops away: " C = VALUE"
+    back     the same, each link before what it points to
+
+All of them stand in book text. The answer repeats the key, which is no achievement and not counted.
 """
 
 import re
@@ -16,20 +18,15 @@ import numpy as np
 from corpus import Corpus
 from rows import ANSWER, IGNORED, TEXT, RowMaker, RowMix
 
-WORDINGS = (
-    (" The word for", " is"),
-    (" They say the word for", " is"),
-    (" For", " the word was"),
-    (" Note that", " has the word"),
-)
-QUESTIONS = ("What is the word for", "Which word has", "Tell me the word for")
+WORDINGS = (" The word for", " They say that", " Note that", " In those days")
+QUESTIONS = ("What is the word for", "Tell me what they say of", "What about")
 
 
 @dataclass
 class EvidenceMix(RowMix):
     """`lists`: share of rows without book text between the sentences."""
 
-    kinds: tuple[float, ...] = (0.25, 0.2, 0.35, 0.2)  # needle, list, chain, back
+    kinds: tuple[float, ...] = (0.25, 0.25, 0.35, 0.15)  # needle, list, chain, back
     hops: tuple[float, ...] = (0.2, 0.35, 0.3, 0.15)  # of chains, from 0 on
     mixed: float = 0.3  # share of rows with items of all kinds
 
@@ -45,6 +42,7 @@ class Planted:
     sentences: list[list[int]]
     question: list[int]
     answer: list[int]
+    repeated: int  # tokens of the answer that say the question's key again, before the value
 
     @property
     def hops(self) -> int:
@@ -60,8 +58,8 @@ class Question:
     """Where an answer stands among the targets, and where its sentences among the inputs."""
 
     row: int
-    first: int  # target index of the answer's first token
-    size: int  # of the answer with the end of the turn
+    first: int  # target index of the value's first token
+    size: int  # of the value with the end of the turn
     hops: int
     depth: float  # of the sentence that states the value, as a share of the text
     value_span: tuple[int, int]
@@ -74,10 +72,12 @@ class EvidenceRows(RowMaker):
         words = single_words(corpus)
         self.names, self.values = words[::2], words[1::2]
         encode = corpus.encode
-        self.wordings = [(encode(a), encode(b)) for a, b in WORDINGS]
+        self.wordings = [encode(wording) for wording in WORDINGS]
         self.asked = [encode(" " + question) for question in QUESTIONS]
         self.find, self.follow = encode(" Find"), encode(" Follow")
-        self.dot, self.colon, self.semicolon = encode("."), encode(":"), encode(";")
+        self.joint, self.dot, self.colon, self.semicolon = (
+            encode(text) for text in (" is", ".", ":", ";")
+        )
         self.equals, self.mark, self.gap = encode(" ="), encode("?"), encode("\n\n")
 
     # --- items -----------------------------------------------------------------------------
@@ -106,21 +106,32 @@ class EvidenceRows(RowMaker):
                 [name, *self.equals, to, *self.semicolon]
                 for name, to in zip(names, pointed, strict=False)
             ]
-            return Planted(kind, sentences, [*self.follow, names[-1], *self.mark], [value])
-        answer = [rng.choice(self.values), rng.choice(self.values)]
+            question = [*self.follow, names[-1], *self.mark]
+            return Planted(kind, sentences, question, [names[-1], *self.equals, value], 2)
+        value = [rng.choice(self.values), rng.choice(self.values)]
         if kind == "list":
             key = [free.pop()]
-            sentence = key + self.colon + answer + self.semicolon
-            return Planted(kind, [sentence], self.find + key + self.mark, answer)
+            answer = key + self.colon + value
+            return Planted(kind, [answer + self.semicolon], self.find + key + self.mark, answer, 2)
         key = [free.pop(), rng.choice(self.names)]
-        before, between = rng.choice(self.wordings)
-        sentence = before + key + between + answer + self.dot
-        return Planted(kind, [sentence], rng.choice(self.asked) + key + self.mark, answer)
+        answer = key + self.joint + value
+        sentence = rng.choice(self.wordings) + answer + self.dot
+        return Planted(kind, [sentence], rng.choice(self.asked) + key + self.mark, answer, 3)
 
     # --- rows ------------------------------------------------------------------------------
 
     def row(self, mix: EvidenceMix):
         rng, length = self.rng, mix.length + 1
+        draw = rng.random()
+        if draw < mix.copies + mix.bigrams:  # what retrieval forms from first
+            made = self.copy_row(mix) if draw < mix.copies else self.bigram_row(mix)
+            tokens, kinds, known = (part[:length] for part in made)
+            text = self.corpus.piece(rng, length - len(tokens), 1.0).tolist()
+            return (
+                tokens + text,
+                kinds + [IGNORED, *[TEXT] * len(text)][: len(text)],
+                known + [None] * len(text),
+            )
         bare = rng.random() < mix.lists
         most = max(2, length // 16 if bare else min(length // 64, 48))
         items = self.items(mix, rng.randint(max(1, most // (2 if bare else 4)), most))
@@ -173,8 +184,8 @@ class EvidenceRows(RowMaker):
             questions.append(
                 Question(
                     row=0,
-                    first=len(tokens) - 1,
-                    size=len(item.answer) + 1,
+                    first=len(tokens) + item.repeated - 1,
+                    size=len(item.answer) - item.repeated + 1,
                     hops=item.hops,
                     depth=value[0] / text_end,
                     value_span=value,
@@ -183,7 +194,7 @@ class EvidenceRows(RowMaker):
             )
             tokens += item.answer
             kinds += [ANSWER] * len(item.answer)
-            known += [value] * len(item.answer)
+            known += [None] * item.repeated + [value] * (len(item.answer) - item.repeated)
         tokens.append(ids["<|endoftext|>"])
         kinds.append(ANSWER)
         known.append(None)

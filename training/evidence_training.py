@@ -61,10 +61,13 @@ def mixes(smoke: bool) -> dict[int, EvidenceMix]:
         rows = EvidenceMix(length=256, num_rows=2, lists=0.5, lesson_rows=16, max_position=4096)
         return {256: rows}
     first = EvidenceMix(
-        length=512, num_rows=TOKENS_PER_STEP // 512, lists=0.7, hops=(0.3, 0.4, 0.2, 0.1),
+        length=512, num_rows=TOKENS_PER_STEP // 512, lists=0.7, hops=(0.4, 0.4, 0.2),
+        copies=0.1, bigrams=0.05,
         max_position=16384,
     )  # fmt: skip
-    second = replace(first, length=1024, num_rows=TOKENS_PER_STEP // 1024, lists=0.5)
+    second = replace(
+        first, length=1024, num_rows=TOKENS_PER_STEP // 1024, lists=0.5, copies=0.03, bigrams=0.02
+    )
     third = EvidenceMix(
         length=2048, num_rows=TOKENS_PER_STEP // 2048, lists=0.4, lesson_rows=128,
         max_position=16384,
@@ -105,8 +108,10 @@ def arm_stages(arm: str, base: Shape, seconds: float, steps: dict | None, smoke:
 class Learner:
     """One model object for all arms, so that nothing compiles twice: weights and plan change."""
 
-    def __init__(self, base: Shape, data: Path, workers: int, log: Callable[..., None]):
-        self.base, self.data, self.workers, self.log = base, data, workers, log
+    log: Callable[..., None]
+
+    def __init__(self, base: Shape, data: Path, workers: int):
+        self.base, self.data, self.workers = base, data, workers
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = Model(base).to(device)
         self.device, self.token_losses = device, token_losses
