@@ -337,34 +337,35 @@ def figure_depth(answers: Answers, folder: Path, plot) -> None:
 
 
 def figure_plans(answers: Answers, folder: Path, plot) -> None:
-    """Trained against training-free plans by number of indexers, over all tasks that count."""
+    """Trained against training-free plans by number of indexers: one lookup, and chains."""
     figure, panels = plot.subplots(1, 2, figsize=(10, 3.8), sharey=True)
-    lengths = [2048, 8192] if 2048 in answers.lengths else answers.lengths * 2
+    length = 2048 if 2048 in answers.lengths else answers.lengths[0]
     styles = {
         "uniform, trained": ("#1b5e9e", None),
         "uniform": ("#c0392b", "uniform"),
         "searched by text loss": ("#e08a1e", "searched by text loss"),
         "searched by answers": ("#2a9d5c", "searched by answers"),
     }
-    for axes, length in zip(panels, lengths, strict=True):
+    tasks = {"needle and list": ("needle", "list"), "chains of one or two hops": ("chain", "back")}
+    for axes, (title, kinds) in zip(panels, tasks.items(), strict=True):
+
+        def is_wanted(row: Row, kinds=kinds) -> bool:
+            return int(row["length"]) == length and row["task"] in kinds
+
         for label, (colour, name) in styles.items():
-            xs, counts = (
-                [16],
-                [answers.score("every", "own", lambda r, n=length: int(r["length"]) == n)],
-            )
+            xs, counts = [16], [answers.score("every", "own", is_wanted)]
             for arm, indexers in TRAINED[1:]:
                 plan_of = plan_names(folder)[indexers][name] if name else "own"
-                test = lambda r, n=length: int(r["length"]) == n  # noqa: E731
-                counts.append(answers.score("every" if name else arm, plan_of, test))
+                counts.append(answers.score("every" if name else arm, plan_of, is_wanted))
                 xs.append(indexers)
             shown = label if name is None else f"{label}, not trained"
             with_bars(axes, xs, counts, color=colour, label=shown)
-        axes.set(title=f"{length} tokens", xscale="log", xlabel="indexers", ylim=(-3, 103))
+        axes.set(title=title, xscale="log", xlabel="indexers", ylim=(-3, 103))
         axes.set_xticks([16, 8, 4, 2], ["16", "8", "4", "2"])
         axes.minorticks_off()
         axes.invert_xaxis()
-    panels[0].set_ylabel("right, all tasks that count, %")
-    panels[0].legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel(f"right at {length} tokens, where it counts, %")
+    panels[1].legend(frameon=False, fontsize=7)
 
 
 def figure_recall(answers: Answers, folder: Path, plot) -> None:
