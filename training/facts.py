@@ -16,7 +16,11 @@ STATEMENT_OPENINGS = """
 Note that |Remember: |By the way, |It is well known that |Everybody agreed that |It is said that
 |I was told that |They say that |As everyone knows, |Do not forget: |For the record, |In those days
 |At that time |It was said that |We learned that |According to the papers, |To this day |Indeed,
-|It turned out that |Some time ago it was reported that |P.S. |N.B.: |And |But |Now
+|It turned out that |Some time ago it was reported that |P.S. |N.B.: |And |But |Now |Fact: |Important: |Meanwhile,
+|Here is something to remember: |In a letter to {person} one reads that |{person} told {person2} that
+|According to {person}, |{person} mentioned that |It is a little known fact that |A note in the margin says:
+|{person} whispered to {person2} that |Years later {person} recalled that |Keep in mind that |However,
+|In {place} everyone knew that |Someone had written on the wall: |The newspaper reported that |Besides,
 """.replace("\n", " ").split("|")  # fmt: skip
 STATEMENT_ENDINGS = """
 , as I was told|, or so they say|, said the {role}|, according to {person}|, whatever people may think
@@ -26,11 +30,12 @@ STATEMENT_ENDINGS = """
 """.replace("\n", "").split("|")  # fmt: skip
 QUESTION_OPENINGS = """
 According to the text, |Question: |From the text above: |Tell me, |Please answer: |Now tell me: |One question:
-|Please tell me, |Can you answer this? |Based on the text, |I forgot: |Do you remember: |Q: |So
+|Please tell me, |In the text above, |Hello! |Quick question: |As the text says, |A reader asks: |Can you answer this? |Based on the text, |I forgot: |Do you remember: |Q: |So
 """.replace("\n", " ").split("|")  # fmt: skip
 QUESTION_ENDINGS = [
     " Answer briefly.", " Answer in a few words.", " Quote the text.", " Look it up in the text.",
-    " Reply with the answer only.", " The text says it.",
+    " Reply with the answer only.", " The text says it.", " Use as few words as possible.",
+    " Give only the answer.", " What does the text say?", " Answer in one word or number.",
 ]  # fmt: skip
 QUESTION_WORDS = {
     "What", "Which", "When", "Where", "Who", "Whom", "Whose", "How", "At", "In", "On", "To", "By",
@@ -66,6 +71,7 @@ class Item:
     source: int = 0  # index of the sentence that states the value
     kind: str = "fact"
     relation: str = ""
+    more: tuple[tuple[str, str], ...] = ()  # further questions to the same sentence, with values
 
     @property
     def hops(self) -> int:
@@ -139,7 +145,10 @@ class FactMaker:
     def say(self, relation: Relation, filled: dict) -> Item:
         kind = self.rng.choice(relation.kinds)
         value = self.slots.draw(kind)
-        before, after = self.rng.choice(relation.statements).split("{v}")
+        before, after = self.rng.choice(relation.statements).split("{v}", 1)
+        if not before and value[0].islower():  # mostly a wording that keeps the value as it is
+            before, after = self.rng.choice(relation.statements).split("{v}", 1)
+        after = after.replace("{v}", value)
         before, after = before.format(**filled), after.format(**filled)
         statement = before + value + after
         question = self.rng.choice(relation.questions).format(**filled)
@@ -158,6 +167,8 @@ class FactMaker:
             statement = statement[:-1] + ending + "."
         if rng.random() < 0.2 * self.decorated:
             opening = rng.choice(STATEMENT_OPENINGS).strip() + " "
+            names = (self.slots.person(), self.slots.person(), self.slots.place())
+            opening = opening.format(person=names[0], person2=names[1], place=names[2])
             return opening[0].upper() + opening[1:] + statement
         return statement[0].upper() + statement[1:]
 

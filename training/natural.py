@@ -22,8 +22,8 @@ LIMIT = 16  # tokens of an answer
 FACTS_PER_TEXT = 8
 
 
-def read_facts() -> list[Item]:
-    lines = FACTS.read_text(encoding="utf-8").splitlines()
+def read_facts(path: Path = FACTS) -> list[Item]:
+    lines = path.read_text(encoding="utf-8").splitlines()
     parts = [line.split(" | ") for line in lines if line and not line.startswith("#")]
     return [Item((statement,), question, value) for statement, question, value in parts]
 
@@ -43,9 +43,9 @@ def answer(model, runner: LongContext, cache, question: list[int], ends: set[int
 
 
 @torch.no_grad()
-def ask_all(model, corpus: Corpus, plan: str, length: int, seed: int) -> list[dict]:
+def ask_all(model, corpus: Corpus, facts: Path, plan: str, length: int, seed: int) -> list[dict]:
     runner, rng = LongContext(model, plan), random.Random(seed)
-    items = read_facts()
+    items = read_facts(facts)
     rng.shuffle(items)
     ends = {corpus.ids["<|endoftext|>"], corpus.ids["<|user|>"]}
     rows = []
@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--facts", type=Path, default=FACTS)
     parser.add_argument("--lengths", default="2048,8192")
     parser.add_argument("--plans", default="shared")
     parser.add_argument("--seed", type=int, default=1)
@@ -77,7 +78,7 @@ def main() -> None:
     corpus = Corpus(options.data, "val")
     for length in map(int, options.lengths.split(",")):
         for name in options.plans.split(","):
-            rows = ask_all(model, corpus, plans(model)[name], length, options.seed)
+            rows = ask_all(model, corpus, options.facts, plans(model)[name], length, options.seed)
             for row in rows:
                 if not row["right"]:
                     print(json.dumps(row, ensure_ascii=False))

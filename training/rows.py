@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clauses import ClauseMaker
 from clozes import NUM_SENTENCES, ClozeMaker, book_sentences
 from corpus import Corpus
 from facts import FactMaker, Item
@@ -33,6 +34,8 @@ class RowMix:
     entries: float = 0.15  # share of rows whose items are entries of a list
     chains: float = 0.08  # share of rows whose items are chains of variables
     clozes: float = 0.0  # share of rows of facts and clozes, some facts asked freely
+    clauses: float = 0.0  # share of facts that are clauses, on average
+    no_opening: float = 0.0  # share of rows that begin in the middle of a text
     max_hops: int = 2
     jumps: float = 0.7  # share of rows whose positions jump
     lesson_rows: int = 64
@@ -51,6 +54,10 @@ class RowMaker:
     def __init__(self, corpus: Corpus, seed: int, held_out: bool = False, unseen: bool = False):
         self.corpus, self.rng = corpus, random.Random(seed)
         self.facts = FactMaker(self.rng, corpus.words, corpus.names, held_out, unseen)
+        facts = self.facts
+        self.clauses = ClauseMaker(
+            self.rng, facts.slots, facts.decorate_statement, facts.decorate_question
+        )
         self.newline = corpus.encode("\n")[0]
         self.pool: list[list[int]] = []
         self.clozes: ClozeMaker | None = None
@@ -69,13 +76,20 @@ class RowMaker:
                 self.clozes = ClozeMaker(rng, self.facts.slots, sentences)
             num_facts = rng.randint(0, count)
             self.facts.free_share = 0.3
-            items = self.facts.make(num_facts)
+            items = self.told(mix, num_facts)
             self.facts.free_share = 0.0
             return items + self.clozes.make(count - num_facts)
-        items = self.facts.make(count)
+        items = self.told(mix, count)
         if count > 3 and rng.random() < 0.2:
             items[-2:] = self.facts.chains(1, mix.max_hops) + self.facts.entries(1)
         return items
+
+    def told(self, mix: RowMix, count: int) -> list[Item]:
+        """Facts from the list of wordings and clauses; the share of clauses differs by row."""
+        if self.rng.random() >= 2 * mix.clauses:
+            return self.facts.make(count)
+        num_clauses = self.rng.randint(0, count)
+        return self.clauses.make(num_clauses) + self.facts.make(count - num_clauses)
 
     def sentences(self, items: list[Item], own_line: bool) -> list[Sentence]:
         """In random order, but those of one item in theirs."""
@@ -101,15 +115,19 @@ class RowMaker:
     def turns(self, items: list[Item], length: int):
         """Questions and answers; tokens, kinds and the item that answers each token."""
         ids, encode = self.corpus.ids, self.corpus.encode
-        order = list(range(len(items)))
-        self.rng.shuffle(order)
+        asked = [
+            (number, question, value)
+            for number, item in enumerate(items)
+            for question, value in ((item.question, item.value), *item.more)
+        ]
+        self.rng.shuffle(asked)
         tokens, kinds, answers = [], [], []
-        for number in order:
+        for number, question, value in asked:
             first = not tokens
             opening = self.rng.choice(["\n\n", "\n\n", "\n"]) if first else ""
             user = [] if first else [ids["<|user|>"]]
-            question = encode(opening + items[number].question) + [ids["<|assistant|>"]]
-            answer = self.value_tokens(items[number])
+            question = encode(opening + question) + [ids["<|assistant|>"]]
+            answer = encode(" " + value)
             if len(tokens) + len(user) + len(question) + len(answer) + 1 > length:
                 break
             tokens += user + question + answer
@@ -147,7 +165,8 @@ class RowMaker:
         """Facts nobody asks for, at least `length` tokens of them; the pool changes slowly."""
         rng = self.rng
         wanted = 32 if len(self.pool) < POOL_SIZE else 2
-        for fact in self.facts.make(wanted):
+        made = self.clauses if rng.random() < 0.3 else self.facts
+        for fact in made.make(wanted):
             self.pool.append(self.corpus.encode(" " + fact.sentences[0]))
         if len(self.pool) > POOL_SIZE:
             self.pool[rng.randrange(POOL_SIZE)] = self.pool.pop()
@@ -162,7 +181,7 @@ class RowMaker:
         rng, length = self.rng, mix.length + 1
         limit = max(1, min(mix.max_facts, length // 96))
         items = self.items(mix, rng.randint(1, limit))
-        own_line = rng.random() < (0.9 if items[0].kind != "fact" else 0.4)
+        own_line = rng.random() < (0.4 if items[0].kind in ("fact", "clause") else 0.9)
         budget = max(60, int(length * 0.45)) if length < 4096 else length // 8
         tail, tail_kinds, answers = self.turns(items, budget)
         tokens, kinds, spans = self.plant(items, length - len(tail), own_line)
@@ -250,15 +269,26 @@ class RowMaker:
         return tokens, kinds, [None] * len(tokens)
 
     def row(self, mix: RowMix):
+        rng = self.rng
         makers = [self.list_row, self.copy_row, self.bigram_row, self.text_row]
         shares = [mix.lists, mix.copies, mix.bigrams]
-        maker = self.rng.choices(makers, [*shares, 1 - sum(shares)])[0]
+        maker = rng.choices(makers, [*shares, 1 - sum(shares)])[0]
         tokens, kinds, answers = (part[: mix.length + 1] for part in maker(mix))
+        if tokens[0] == self.corpus.ids["[gMASK]"] and rng.random() < mix.no_opening:
+            tokens, kinds, answers = self.without_opening(tokens, kinds, answers)
         missing = mix.length + 1 - len(tokens)
         if missing:
             filler, filler_kinds = self.filling(missing)
             tokens, kinds = tokens + filler.tolist(), kinds + filler_kinds.tolist()
         return tokens, kinds, answers + [None] * missing
+
+    def without_opening(self, tokens, kinds, answers):
+        """Mostly without any of its three tokens, sometimes without the last; the text that follows
+        counts from its second token on."""
+        kept = self.rng.choice((0, 0, 0, 2))
+        gone = 3 - kept
+        moved = [span and (span[0] - gone, span[1] - gone) for span in answers[3:]]
+        return tokens[:kept] + tokens[3:], kinds[:kept] + kinds[3:], answers[:kept] + moved
 
     def positions(self, mix: RowMix) -> np.ndarray:
         rng, length = self.rng, mix.length

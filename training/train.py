@@ -57,34 +57,38 @@ def rows_of(length: int, **options) -> RowMix:
 
 def phases(shape: Shape, scale: float) -> list[Phase]:
     shared, every = shape.plan, "F" * shape.num_layers
-    start = rows_of(512, lists=0.45, copies=0.08, bigrams=0.04, max_hops=1)
-    longer = rows_of(1024, lists=0.3, copies=0.03, bigrams=0.02, max_facts=12)
-    plain = rows_of(2048, lists=0.35, copies=0.01, max_facts=20, lesson_rows=128, max_hops=3)
-    short = replace(plain, lists=0.5, entries=0.12, chains=0.06, clozes=0.45)
-    middle = rows_of(8192, lists=0.1, clozes=0.4, max_facts=48, lesson_rows=128, max_hops=3)
-    far = rows_of(16384, clozes=0.4, max_facts=96, lesson_rows=256, max_hops=3)
-    long = rows_of(65536, clozes=0.4, max_facts=160, lesson_rows=512)
+    told = {"clozes": 0.35, "clauses": 0.35, "no_opening": 0.25}
+    first = {"clozes": 0.15, "clauses": 0.3, "no_opening": 0.15, "max_hops": 1}
+    start = rows_of(512, lists=0.45, copies=0.08, bigrams=0.04, **first)
+    longer = rows_of(1024, lists=0.4, copies=0.03, bigrams=0.02, max_facts=12, **first)
+    taught = {"lesson_rows": 128, "max_hops": 2} | told
+    short = rows_of(2048, lists=0.5, entries=0.12, chains=0.08, max_facts=20, **taught)
+    middle = rows_of(8192, lists=0.1, max_facts=48, **taught)
+    far = rows_of(16384, max_facts=96, **taught | {"lesson_rows": 256})
+    long = rows_of(65536, max_facts=160, **taught | {"lesson_rows": 512})
     sparse = [(short, shared), (short, every), (short, None)]
     mixed = [(short, shared), (long, None), (short, shared), (short, every), (middle, shared)]
     drafts = [(short, shared), (far, None)]
     plan = [
         Phase("dense512", 100, (1.0, 1.0), [(start, None)]),
         Phase("dense1024", 50, (1.0, 1.0), [(longer, None)]),
-        Phase("joint2k", 215, (1.0, 0.6), [(plain, None)], lesson=True),
-        Phase("cloze2k", 230, (1.0, 0.5), [(short, None)], lesson=True),
+        Phase("joint2k", 445, (1.0, 0.5), [(short, None)], lesson=True),
         Phase("joint16k", 40, (0.5, 0.3), [(far, None)], lesson=True),
         Phase("joint64k", 45, (0.3, 0.15), [(long, None)], lesson=True),
         Phase("sparse2k", 45, (0.15, 0.1), sparse, lesson=True),
         Phase("mixed", 195, (0.5, 0.02), mixed, lesson=True, source_weight=1.0),
-        Phase("mtp", 40, (1.0, 0.3), drafts, draft=True),
-        Phase("mtp_sparse", 22, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
+        Phase("again2k", 190, (0.8, 0.5), [(short, None)], lesson=True),
+        Phase("again_mixed", 270, (0.5, 0.01), mixed, lesson=True, source_weight=1.0),
+        Phase("mtp", 25, (1.0, 0.3), drafts, draft=True),
+        Phase("mtp_sparse", 15, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
 
 def smoke_phases(shape: Shape) -> list[Phase]:
     shared, every = shape.plan, "F" * shape.num_layers
-    short = RowMix(length=256, num_rows=4, clozes=0.5, max_facts=2, lesson_rows=16)
+    told = {"clozes": 0.4, "clauses": 0.4, "no_opening": 0.3}
+    short = RowMix(length=256, num_rows=4, max_facts=2, lesson_rows=16, **told)
     lists = replace(short, lists=0.4, copies=0.2, bigrams=0.2)
     turns = [(short, shared), (short, every), (short, None)]
     draft = {"draft": True, "max_steps": 3}

@@ -44,6 +44,8 @@ class Slots:
         draw = self.rng.random()
         if draw < 0.12:
             return "the " + self.role()
+        if draw > 0.95:
+            return f"{self.pick(['my', 'our', 'his', 'her', 'your'])} {self.kin()}"
         first, last = self.first_name(), self.last_name()
         if draw < 0.4:
             return first
@@ -308,6 +310,45 @@ class Slots:
 
     def duration(self) -> str:
         return self.measured(v.TIMES)
+
+    def food(self) -> str:
+        draw = self.rng.random()
+        if draw < 0.35:
+            return f"{self.random_words(1, 1)} {self.pick(v.DISHES)}"
+        if draw < 0.7:
+            return self.pick(v.FOODS)
+        return f"{self.pick(v.FOODS)} {self.pick(['with', 'and', 'in'])} {self.pick(v.FOODS)}"
+
+    def medicine(self) -> str:
+        return f"{self.pick(v.FOODS)} {self.pick(v.REMEDIES)}" if self.chance(0.6) else self.food()
+
+    def music(self) -> str:
+        return self.pick(v.INSTRUMENTS) if self.chance(0.7) else self.random_words(1, 1)
+
+    def prize(self) -> str:
+        draw = self.rng.random()
+        if draw < 0.4:
+            return f"the {self.pick(v.ADJECTIVES)} {self.pick(v.PRIZES)}"
+        if draw < 0.7:
+            return f"the {self.invented()} {self.pick(v.PRIZES)}"
+        return f"the {self.pick(v.PRIZES)} of {self.random_words(1, 1)}"
+
+    def adjective(self) -> str:
+        return self.pick(v.ADJECTIVES) if self.chance(0.6) else self.random_words(1, 1)
+
+    def moment(self) -> str:
+        return self.rng.choice(v.MOMENTS)
+
+    def phrase(self) -> str:
+        """Something to do, often long."""
+        phrase = self.purpose()
+        if self.chance(0.5):
+            phrase += f" {self.pick(v.PREPOSITIONS)} {self.spot()}"
+        elif self.chance(0.3):
+            phrase += f" and {self.purpose()}"
+        if self.chance(0.25):
+            phrase += f" {self.moment()}"
+        return phrase
 
     def degrees(self) -> str:
         return f"{self.rng.randint(-30, 45)} degrees"

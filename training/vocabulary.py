@@ -158,6 +158,25 @@ ACTIONS = """
 buy fetch see paint sell find repair borrow steal return learn~about hunt~for count photograph measure
 write~about look~for ask~about inspect deliver bring~back
 """.split()
+FOODS = """
+honey bread cheese butter soup rice barley oats beans lentils cabbage potatoes mushrooms onions garlic
+pepper ginger saffron cinnamon vanilla cloves nutmeg mustard vinegar olives almonds walnuts raisins figs
+apricots cherries plums peaches trout salmon herring eel mutton beef ham duck goose pheasant eggs
+chocolate coffee tea cider brandy lemonade milk cream pepper~sauce sage thyme mint rosemary molasses
+""".split()
+DISHES = "soup stew pie cake pudding sauce bread dumplings salad broth jam tart pancakes porridge roast".split()
+REMEDIES = "tea oil powder pills syrup ointment drops tincture".split()
+INSTRUMENTS = """
+violin cello viola flute oboe clarinet trumpet trombone horn harp lute guitar banjo mandolin piano organ
+drums cymbals bagpipes fiddle harmonica zither bassoon piccolo tambourine xylophone
+""".split()
+PRIZES = "medal cross prize order trophy cup ribbon award scholarship diploma star".split()
+MOMENTS = """
+last night|last summer|last winter|two weeks ago|three years ago|before dawn|after dinner|every morning
+|every second Thursday|twice a year|once a month|the day before yesterday|at dusk|during the war
+|in the middle of the night|on Christmas Eve|after the harvest|an hour ago|every Sunday|at Easter
+|during the storm|in the spring|a week before the wedding|at the end of the month
+""".replace("\n", "").split("|")  # fmt: skip
 
 # --- kept for evaluation -------------------------------------------------------------------
 
