@@ -244,7 +244,7 @@ const std::vector<NamedCases>& all_cases() {
 ModelShape model_shape(const std::string& name) {
   if (name == "bench-8l") return {name, 1536, 16, 512, 512, 192, 64, 256, 8, 128, 2048, 16, 4, 512, 8192};
   if (name == "glm") return {name, 6144, 64, 2048, 512, 192, 64, 256, 32, 128, 2048, 16, 8, 2048, 8192};
-  if (name == "indexshare-tiny") return {name, 256, 6, 128, 128, 32, 32, 64, 2, 64, 128, 8, 2, 64, 4096};
+  if (name == "indexshare-tiny") return {name, 256, 6, 128, 128, 32, 32, 64, 2, 64, 128, 8, 2, 40, 4096};
   fail(ErrorCode::invalid_argument,
        "shape: expected \"bench-8l\", \"glm\" or \"indexshare-tiny\", found \"{}\"", name);
 }
