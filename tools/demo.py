@@ -27,6 +27,7 @@ QUESTION = "What is the vault code of the lighthouse keeper?"
 
 DEPTH = 0.37  # where in the text the fact stands
 ANSWER_TOKENS = 24
+DRAFT_TOKENS = 4  # a round, where the model has an MTP layer
 TOKENS = 65536
 MAX_TOKEN_BYTES = 64  # so much of a huge file is read for each token wanted
 PLANS = ("shared", "every_layer")
@@ -148,7 +149,14 @@ def plant(text, fact):
 def ask(model, prompt_path, question, plan, context):
     arguments = ["generate", model, "--chat", "--prompt-file", prompt_path, "--prompt", question]
     arguments += ["--temp", 0, "--max-tokens", ANSWER_TOKENS, "--plan", plan]
+    if has_mtp_layer(model):
+        arguments += ["--draft-tokens", DRAFT_TOKENS]
     return run_program(*arguments, "--ctx-size", context, "--progress", show_progress=True)
+
+
+def has_mtp_layer(model):
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return (config.get("num_nextn_predict_layers") or 0) > 0
 
 
 def giga(flops):
@@ -170,6 +178,10 @@ def table_rows(results):
     def index_keys(result):
         return result["cache"]["index_key_bytes_per_token"] * result["prompt_tokens"]
 
+    def drafts(result):
+        return f"{sum(result['drafts']['accepted'])} of {sum(result['drafts']['proposed'])}"
+
+    drafting = all("drafts" in result for result in results.values())
     return [
         row("layers with an indexer", lambda r: f"{len(r['full_layers'])} of {len(r['plan'])}"),
         row("indexer passes", lambda r: f"{r['counters']['indexer_passes']:,}"),
@@ -178,6 +190,7 @@ def table_rows(results):
         row("memory of index keys", lambda r: f"{index_keys(r) / 1e6:,.2f} MB"),
         row("seconds of reading", lambda r: f"{r['timings']['prefill_s']:,.1f}"),
         row("seconds of answering", lambda r: f"{r['timings']['decode_s']:,.2f}"),
+        *([row("drafted tokens accepted", drafts)] if drafting else []),
         row("answer", lambda r: repr(answer_of(r))),
     ]
 
