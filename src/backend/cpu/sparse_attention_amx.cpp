@@ -2,7 +2,7 @@
 // Attention over a block of cached rows with bf16 tiles: queries, dequantised rows and softmax weights are
 // rounded to bf16, products and sums are f32. (Tiles take bf16 below 2^-126 for zero.)
 //   logits  [keys x heads] = rows [keys x dims] * queries   [dims x heads], 16 keys at a time
-//   output [heads x dims]  = weights [heads x keys] * latents [keys x dims], 32 dims at a time
+//   output [heads x dims]  = weights [heads x keys] * latents [keys x dims], 32 or 64 dims at a time
 // Tiles are gathered just before they are multiplied, from rows that were fetched to the second cache ahead:
 // what is written fits the first cache, as writing beyond it costs most. Each row is so read twice: 16 keys x
 // 32 dims as they are, the left factor of logits, and 32 keys x 32 dims with neighbouring keys side by side
@@ -14,25 +14,22 @@
 // Last: tiles-inl.h lets the compiler use the instructions of these files.
 #include "backend/cpu/tiles-inl.h"
 
-#if defined(INDEXSHARE_HAS_TILES)
+#include "backend/cpu/cached_row_tiles-inl.h"
+#include "backend/cpu/softmax_tiles-inl.h"
 
-// g++ 12 takes the deliberately undefined operands inside many AVX-512 intrinsics for mistakes (GCC bug
-// 105593).
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#if defined(INDEXSHARE_HAS_TILES)
 
 namespace indexshare {
 
 namespace {
 
-constexpr int64_t kTileKeys = 32;                     // of a tile of weights
+using namespace amx;
+
 constexpr int64_t kKeyTiles = kKeyBlock / kTileKeys;  // of a block
 constexpr int64_t kRowTiles = 4;
 // Tiles gathered before one is multiplied: a tile load waits for stores to its memory (measured: logits of 16
 // heads a fifth faster than with none ahead).
 constexpr int64_t kAhead = 2;
-
-using amx::kTileBytes;
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -80,59 +77,6 @@ size_t query_bytes(const AttentionShape& shape) {
   return static_cast<size_t>(shape.heads / 16 * num_dim_tiles(shape) * kTileBytes);
 }
 
-// ---- vectors ----
-
-using Vector = __m512;
-
-// exp(x) to 2 ulp for x <= 0; NaN stays NaN, 0 where the result would be subnormal.
-Vector exponential(Vector x) {
-  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ);
-  const Vector n =
-      _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
-  // ln 2 in two parts, the first short enough for exact products.
-  Vector r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  Vector p = _mm512_set1_ps(1.9875691500e-4f);
-  constexpr float kRest[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
-                             5.0000001201e-1f};
-  for (float c : kRest) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
-}
-
-// Largest logit to what is subtracted: exp(-inf - -inf) counts as 0.
-Vector shift_of(Vector largest) {
-  const __mmask16 lowest = _mm512_cmp_ps_mask(largest, _mm512_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
-  return _mm512_mask_mov_ps(largest, lowest, _mm512_setzero_ps());
-}
-
-// 16 x 16 dwords, in place.
-void transpose(__m512i v[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4)
-    for (int j = 0; j < 2; ++j) {
-      v[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
-      v[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
-    }
-  // v[4b + c], lane l: rows 4b .. 4b+3 of column 4l + c.
-  for (int c = 0; c < 4; ++c) {
-    t[c] = _mm512_shuffle_i32x4(v[c], v[4 + c], 0x88);
-    t[4 + c] = _mm512_shuffle_i32x4(v[c], v[4 + c], 0xdd);
-    t[8 + c] = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0x88);
-    t[12 + c] = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0xdd);
-  }
-  for (int c = 0; c < 4; ++c) {
-    v[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
-    v[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
-    v[4 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0x88);
-    v[12 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0xdd);
-  }
-}
-
 // ---- queries ----
 
 void round_to_bf16(const float* from, int64_t count, std::byte* to) {
@@ -169,49 +113,7 @@ void arrange_queries(const AttentionShape& shape, const SparseAttentionArgs& a, 
     }
 }
 
-// ---- gathering ----
-
-__mmask32 first_of_32(int64_t count) {
-  return count >= 32 ? ~__mmask32{0} : (__mmask32{1} << (count > 0 ? count : 0)) - 1;
-}
-
-// 32 codes * an f32 scale, rounded once
-__m512i dequantise(const std::byte* codes, const std::byte* scale) {
-  const auto* from = reinterpret_cast<const __m128i*>(codes);
-  float value;
-  __builtin_memcpy(&value, scale, sizeof value);
-  const Vector factor = _mm512_set1_ps(value);
-  const Vector low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from)));
-  const Vector high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from + 1)));
-  return reinterpret_cast<__m512i>(
-      _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, factor), _mm512_mul_ps(low, factor)));
-}
-
-// How dims [d, d + 32) of a cached row become bf16, zero beyond the row's last.
-template <bool kWhole>  // rows are whole tiles of 32 dims
-struct Bf16Rows {
-  static __m512i load(const AttentionShape& shape, const std::byte* row, int64_t d) {
-    if constexpr (kWhole) return _mm512_loadu_si512(row + 2 * d);
-    return _mm512_maskz_loadu_epi16(first_of_32(shape.dim - d), row + 2 * d);
-  }
-};
-
-// In int8 rows codes come first, then the tail.
-struct Int8Rows {
-  static __m512i load(const AttentionShape& shape, const std::byte* row, int64_t d) {
-    const LatentLayout& layout = shape.rows;
-    const int64_t codes = layout.num_codes - d;
-    const std::byte* scale = row + layout.scales_at + d / kLatentScaleGroup * 4;
-    if (codes >= 32) return dequantise(row + d, scale);
-    // The tail's elements land where their dims are: the address may lie before them, what is read does not.
-    const std::byte* tail = row + layout.tail_at - 2 * codes;
-    if (codes <= 0) return _mm512_maskz_loadu_epi16(first_of_32(shape.dim - d), tail);
-    alignas(32) std::byte some[32] = {};
-    for (int64_t i = 0; i < codes; ++i) some[i] = row[d + i];
-    return _mm512_mask_loadu_epi16(dequantise(some, scale), first_of_32(shape.dim - d) & ~first_of_32(codes),
-                                   tail);
-  }
-};
+// ---- fetching ahead ----
 
 /// The rows of the next block, fetched one by one while outputs are summed: half of them, as far as that goes
 /// (measured: fetching all, or during the logits too, is slower; loads of those 16 rows keep the memory
@@ -226,25 +128,6 @@ struct Ahead {
     for (int64_t line = 0; line < num_lines; ++line) _mm_prefetch(row + 64 * line, _MM_HINT_T1);
   }
 };
-
-// Dims [d, d + 32) of 16 rows: a left tile.
-template <class Rows>
-void gather_rows(const AttentionShape& shape, const std::byte* const* rows, int64_t d, std::byte* to) {
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + 64 * i, Rows::load(shape, rows[i], d));
-}
-
-// Dims [d, d + 32) of 32 rows: two right tiles. unpack works within 128 bits: the first tile gets dims 0-3,
-// 8-11, 16-19, 24-27 and the second the others; natural_order() undoes that.
-template <class Rows>
-void gather_pairs(const AttentionShape& shape, const std::byte* const* rows, int64_t d, std::byte* to) {
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileKeys / 2; ++i) {
-    const __m512i a = Rows::load(shape, rows[2 * i], d), b = Rows::load(shape, rows[2 * i + 1], d);
-    _mm512_store_si512(to + 64 * i, _mm512_unpacklo_epi16(a, b));
-    _mm512_store_si512(to + 64 * i + kTileBytes, _mm512_unpackhi_epi16(a, b));
-  }
-}
 
 // ---- products ----
 
@@ -328,55 +211,6 @@ void score_rows(const AttentionShape& shape, const Scratch16& scratch, const std
 
 // ---- softmax ----
 
-/// Largest logit and sum of weights of 16 heads.
-struct Softmax {
-  Vector largest, sum;
-};
-
-struct JoinFactors {
-  Vector keep, add;
-};
-
-// into = into joined with later, and the factors that the outputs take.
-JoinFactors join(Softmax& into, const Softmax& later) {
-  const Vector largest = _mm512_max_ps(into.largest, later.largest), shift = shift_of(largest);
-  const JoinFactors f{exponential(_mm512_sub_ps(into.largest, shift)),
-                      exponential(_mm512_sub_ps(later.largest, shift))};
-  into = {largest, _mm512_fmadd_ps(later.sum, f.add, _mm512_mul_ps(into.sum, f.keep))};
-  return f;
-}
-
-// Weights of 16 heads: 32 keys a tile. Their sum is that of the rounded ones, as the outputs are.
-Softmax weigh(const AttentionShape& shape, const float* logits, int64_t size, std::byte* weights) {
-  const Vector scale = _mm512_set1_ps(shape.scale);
-  const auto logit = [&](int64_t key) {
-    return _mm512_mul_ps(_mm512_loadu_ps(logits + key * shape.heads), scale);
-  };
-  Softmax s{_mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
-  for (int64_t key = 0; key < size; ++key) s.largest = _mm512_max_ps(s.largest, logit(key));
-  const Vector shift = shift_of(s.largest);
-  const auto weight = [&](int64_t key) {
-    return key < size ? exponential(_mm512_sub_ps(logit(key), shift)) : _mm512_setzero_ps();
-  };
-  alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                           21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                           11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i interleave = _mm512_load_si512(kInterleave), ones = _mm512_set1_epi32(0x3f803f80);
-  __m512i pairs[16];  // [16 pairs of keys][16 heads][2]
-  for (int64_t begin = 0; begin < size; begin += kTileKeys) {
-    for (int64_t i = 0; i < 16; ++i) {
-      const int64_t key = begin + 2 * i;
-      const auto rounded = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(weight(key + 1), weight(key)));
-      pairs[i] = _mm512_permutexvar_epi16(interleave, rounded);
-      s.sum = _mm512_dpbf16_ps(s.sum, reinterpret_cast<__m512bh>(pairs[i]), reinterpret_cast<__m512bh>(ones));
-    }
-    transpose(pairs);
-    for (int64_t i = 0; i < 16; ++i)
-      _mm512_storeu_si512(weights + begin / kTileKeys * kTileBytes + 64 * i, pairs[i]);
-  }
-  return s;
-}
-
 // All heads' weights; the state's maxima and sums, and the factors its outputs take.
 void weigh_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
                  const AttentionState& state) {
@@ -396,15 +230,6 @@ void weigh_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16
 }
 
 // ---- output ----
-
-// The 32 dims that gather_pairs() spread over two tiles.
-void natural_order(Vector& low, Vector& high) {
-  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-  const Vector x = low, y = high;
-  low = _mm512_permutex2var_ps(x, first, y);
-  high = _mm512_permutex2var_ps(x, second, y);
-}
 
 // The state's output of 16 heads x 32 dims joined with product(row, half) [16].
 template <class Product>

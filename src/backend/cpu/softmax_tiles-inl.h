@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// For sparse_attention_amx.cpp alone: the softmax of a block of logits whose maximum is found first. Its
+// weights become left tiles, 16 heads x 32 keys in bf16; maxima and sums of blocks are joined.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/sparse_attention_kernel.h"
+
+#include "backend/cpu/tiles-inl.h"  // last, with what builds on it
+
+#include "backend/cpu/cached_row_tiles-inl.h"
+
+#ifdef INDEXSHARE_HAS_TILES
+
+namespace indexshare::amx {
+
+// exp(x) to 2 ulp for x <= 0; NaN stays NaN, 0 where the result would be subnormal.
+inline Vector exponential(Vector x) {
+  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ);
+  const Vector n =
+      _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
+  // ln 2 in two parts, the first short enough for exact products.
+  Vector r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  Vector p = _mm512_set1_ps(1.9875691500e-4f);
+  constexpr float kRest[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                             5.0000001201e-1f};
+  for (float c : kRest) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
+  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+}
+
+// Largest logit to what is subtracted: exp(-inf - -inf) counts as 0.
+inline Vector shift_of(Vector largest) {
+  const __mmask16 lowest = _mm512_cmp_ps_mask(largest, _mm512_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
+  return _mm512_mask_mov_ps(largest, lowest, _mm512_setzero_ps());
+}
+
+// 16 x 16 dwords, in place.
+inline void transpose(__m512i v[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      v[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
+      v[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
+    }
+  // v[4b + c], lane l: rows 4b .. 4b+3 of column 4l + c.
+  for (int c = 0; c < 4; ++c) {
+    t[c] = _mm512_shuffle_i32x4(v[c], v[4 + c], 0x88);
+    t[4 + c] = _mm512_shuffle_i32x4(v[c], v[4 + c], 0xdd);
+    t[8 + c] = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0x88);
+    t[12 + c] = _mm512_shuffle_i32x4(v[8 + c], v[12 + c], 0xdd);
+  }
+  for (int c = 0; c < 4; ++c) {
+    v[c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0x88);
+    v[8 + c] = _mm512_shuffle_i32x4(t[c], t[8 + c], 0xdd);
+    v[4 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0x88);
+    v[12 + c] = _mm512_shuffle_i32x4(t[4 + c], t[12 + c], 0xdd);
+  }
+}
+
+/// Largest logit and sum of weights of 16 heads.
+struct Softmax {
+  Vector largest, sum;
+};
+
+struct JoinFactors {
+  Vector keep, add;
+};
+
+// into = into joined with later, and the factors that the outputs take.
+inline JoinFactors join(Softmax& into, const Softmax& later) {
+  const Vector largest = _mm512_max_ps(into.largest, later.largest), shift = shift_of(largest);
+  const JoinFactors f{exponential(_mm512_sub_ps(into.largest, shift)),
+                      exponential(_mm512_sub_ps(later.largest, shift))};
+  into = {largest, _mm512_fmadd_ps(later.sum, f.add, _mm512_mul_ps(into.sum, f.keep))};
+  return f;
+}
+
+// Weights of 16 heads: 32 keys a tile. Their sum is that of the rounded ones, as the outputs are.
+inline Softmax weigh(const AttentionShape& shape, const float* logits, int64_t size, std::byte* weights) {
+  const Vector scale = _mm512_set1_ps(shape.scale);
+  const auto logit = [&](int64_t key) {
+    return _mm512_mul_ps(_mm512_loadu_ps(logits + key * shape.heads), scale);
+  };
+  Softmax s{_mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
+  for (int64_t key = 0; key < size; ++key) s.largest = _mm512_max_ps(s.largest, logit(key));
+  const Vector shift = shift_of(s.largest);
+  const auto weight = [&](int64_t key) {
+    return key < size ? exponential(_mm512_sub_ps(logit(key), shift)) : _mm512_setzero_ps();
+  };
+  alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                           21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                           11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i interleave = _mm512_load_si512(kInterleave), ones = _mm512_set1_epi32(0x3f803f80);
+  __m512i pairs[16];  // [16 pairs of keys][16 heads][2]
+  for (int64_t begin = 0; begin < size; begin += kTileKeys) {
+    for (int64_t i = 0; i < 16; ++i) {
+      const int64_t key = begin + 2 * i;
+      const auto rounded = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(weight(key + 1), weight(key)));
+      pairs[i] = _mm512_permutexvar_epi16(interleave, rounded);
+      s.sum = _mm512_dpbf16_ps(s.sum, reinterpret_cast<__m512bh>(pairs[i]), reinterpret_cast<__m512bh>(ones));
+    }
+    transpose(pairs);
+    for (int64_t i = 0; i < 16; ++i)
+      _mm512_storeu_si512(weights + begin / kTileKeys * kTileBytes + 64 * i, pairs[i]);
+  }
+  return s;
+}
+}  // namespace indexshare::amx
+
+#endif
