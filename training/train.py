@@ -4,7 +4,7 @@
     python train.py --data DATA --out OUT [--scale 1.0] [--resume WEIGHTS.pt --from-phase NAME]
     python train.py --smoke --out OUT
 
-Every phase ends by writing OUT/<phase>.pt, from which the next one can be resumed.
+Every phase writes OUT/<phase>.pt, every 30 s and at its end, from which the next one can be resumed.
 """
 
 import argparse
@@ -70,17 +70,17 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
     mixed = [(short, shared), (long, None), (short, shared), (short, every), (middle, shared)]
     drafts = [(short, shared), (far, None)]
     plan = [
-        Phase("dense512", 100, (1.0, 1.0), [(start, None)]),
-        Phase("dense1024", 50, (1.0, 1.0), [(longer, None)]),
-        Phase("joint2k", 445, (1.0, 0.5), [(short, None)], lesson=True),
-        Phase("joint16k", 40, (0.5, 0.3), [(far, None)], lesson=True),
-        Phase("joint64k", 45, (0.3, 0.15), [(long, None)], lesson=True),
-        Phase("sparse2k", 45, (0.15, 0.1), sparse, lesson=True),
-        Phase("mixed", 195, (0.5, 0.02), mixed, lesson=True, source_weight=1.0),
-        Phase("again2k", 190, (0.8, 0.5), [(short, None)], lesson=True),
-        Phase("again_mixed", 270, (0.5, 0.01), mixed, lesson=True, source_weight=1.0),
-        Phase("mtp", 25, (1.0, 0.3), drafts, draft=True),
-        Phase("mtp_sparse", 15, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
+        Phase("dense512", 90, (1.0, 1.0), [(start, None)]),
+        Phase("dense1024", 45, (1.0, 1.0), [(longer, None)]),
+        Phase("joint2k", 380, (1.0, 0.8), [(short, None)], lesson=True),
+        Phase("again2k", 200, (0.8, 0.6), [(short, None)], lesson=True),
+        Phase("joint16k", 35, (0.5, 0.4), [(far, None)], lesson=True),
+        Phase("joint64k", 40, (0.4, 0.3), [(long, None)], lesson=True),
+        Phase("sparse2k", 40, (0.3, 0.3), sparse, lesson=True),
+        Phase("mixed", 150, (0.6, 0.4), mixed, lesson=True, source_weight=1.0),
+        Phase("again_mixed", 335, (0.4, 0.01), mixed, lesson=True, source_weight=1.0),
+        Phase("mtp", 75, (1.0, 0.3), drafts, draft=True),
+        Phase("mtp_sparse", 20, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
@@ -244,6 +244,7 @@ class Trainer:
                 start = time.time()
             if time.time() > next_check + CHECK_EVERY_SECONDS:
                 self.check(phase)
+                save_weights(self.model, self.out / f"{phase.name}.pt")
                 next_check = time.time()
         del loaders, graphs
         self.check(phase)
