@@ -196,8 +196,8 @@ def figure_cost(answers: Answers, folder: Path, plot) -> None:
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in read(folder, "cost"):
         groups[int(row["indexers"]), int(row["length"])].append(row)
-    lengths = sorted({n for _, n in groups})
     for arm, indexers in TRAINED:
+        lengths = sorted(n for i, n in groups if i == indexers)
         style = {"color": COLOURS[arm], "label": NAMES[arm], "marker": "o", "markersize": 3}
         flops = [float(groups[indexers, n][0]["index_gflop"]) for n in lengths]
         panels[0].plot(lengths, flops, **style)
@@ -208,6 +208,7 @@ def figure_cost(answers: Answers, folder: Path, plot) -> None:
     panels[0].legend(frameon=False, fontsize=7)
     for axes in panels:
         axes.set_xlabel("tokens in a text")
+        lengths = sorted({n for _, n in groups})
         axes.set_xticks(lengths, [str(n) for n in lengths])
         axes.minorticks_off()
     figure.tight_layout()
