@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder written by prepare_data.py")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", default="1", help="one, or several with commas between")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of a GPU, for a whole seed")
+    parser.add_argument("--minutes", type=float, default=11.0, help="of a GPU, for a whole seed")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument(
         "--smoke", action="store_true", help="seconds on a CPU, own sources as text"

@@ -3,25 +3,29 @@
 
     python evidence_figures.py ../docs/evidence/runs --out ../docs/evidence [--figure length]
 
-A task counts at a length, in a seed, where that seed's dense model answers at least 95 %.
+A bar is Wilson's interval over the questions of all seeds, a faint dot is one seed.
 """
 
 import argparse
-import csv
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-DENSE_NEEDED = 0.95
-TRAINED = (("every", 16), ("half", 8), ("quarter", 4), ("eighth", 2))
-NAMES = {
-    "dense": "dense",
-    "every": "every layer (16)",
-    "half": "1/2 (8)",
-    "quarter": "1/4 (4)",
-    "eighth": "1/8 (2)",
-}
+from evidence_tables import (
+    NAMES,
+    TRAINED,
+    Answers,
+    Count,
+    Row,
+    is_at,
+    own,
+    plan_names,
+    read,
+    recall,
+    total,
+    wilson,
+    write_tables,
+)
+
 COLOURS = {
     "dense": "#888888",
     "every": "#1b5e9e",
@@ -29,316 +33,106 @@ COLOURS = {
     "quarter": "#e08a1e",
     "eighth": "#c0392b",
 }
-Row = dict[str, str]
-Count = tuple[int, int]
 
 
-def wilson(right: int, asked: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share."""
-    if not asked:
-        return 0.0, 1.0
-    share, square = right / asked, z * z / asked
-    centre = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / asked + square / (4 * asked)) / (1 + square)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def read(folder: Path, table: str) -> list[Row]:
-    with (folder / f"{table}.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def task_of(row: Row) -> str:
-    return row["task"] if row["task"] in ("needle", "list") else f"{row['task']} {row['hops']}"
-
-
-class Answers:
-    """The table of answers, with what counts."""
-
-    def __init__(self, folder: Path):
-        rows = read(folder, "answers")
-        self.tasks = list(dict.fromkeys(task_of(row) for row in rows))
-        self.lengths = sorted({int(row["length"]) for row in rows})
-        self.seeds = sorted({row["seed"] for row in rows}, key=int)
-        self.rows = rows
-        dense: dict[tuple, list[int]] = defaultdict(lambda: [0, 0])
-        for row in rows:
-            if row["arm"] == "dense":
-                count = dense[row["seed"], task_of(row), int(row["length"])]
-                count[0] += int(row["right"])
-                count[1] += int(row["asked"])
-        self.counted = {key for key, (right, n) in dense.items() if right / n >= DENSE_NEEDED}
-
-    def select(self, arm: str, plan_of: str, test: Callable[[Row], bool], gated: bool = True):
-        for row in self.rows:
-            key = row["seed"], task_of(row), int(row["length"])
-            is_wanted = row["arm"] == arm and row["plan_of"] == plan_of and test(row)
-            if is_wanted and (key in self.counted or not gated):
-                yield row
-
-    def score(self, arm: str, plan_of: str, test, gated: bool = True) -> Count:
-        return total(self.select(arm, plan_of, test, gated))
-
-    def seeds_that_count(self, task: str, length: int) -> int:
-        return sum((seed, task, length) in self.counted for seed in self.seeds)
-
-
-def total(rows: Iterable[Row]) -> Count:
-    right = asked = 0
-    for row in rows:
-        right += int(row["right"])
-        asked += int(row["asked"])
-    return right, asked
-
-
-def recall(rows: Iterable[Row], name: str = "recall_value") -> float:
-    """Mean over the questions of the best source's recall@k."""
-    held = asked = 0.0
-    for row in rows:
-        if row[name]:
-            held += float(row[name]) * int(row["asked"])
-            asked += int(row["asked"])
-    return held / asked if asked else math.nan
-
-
-def percent(count: Count) -> str:
-    right, asked = count
-    if not asked:
-        return "–"
-    low, high = wilson(right, asked)
-    return f"{100 * right / asked:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-
-
-def own(arm: str) -> str:
-    return "dense" if arm == "dense" else "own"
-
-
-def is_at(task: str, length: int) -> Callable[[Row], bool]:
-    return lambda row: task_of(row) == task and int(row["length"]) == length
-
-
-# --- tables --------------------------------------------------------------------------------
-
-
-def line(*cells) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-
-def header(*cells) -> list[str]:
-    return [line(*cells), "|" + "---|" * len(cells)]
-
-
-def dense_table(answers: Answers) -> list[str]:
-    rows = header("dense model, % right", *answers.lengths)
-    for task in answers.tasks:
-        cells = []
-        for length in answers.lengths:
-            count = answers.score("dense", "dense", is_at(task, length), gated=False)
-            seeds = answers.seeds_that_count(task, length)
-            cells.append(f"{percent(count)}, counts in {seeds} of {len(answers.seeds)}")
-        rows.append(line(task, *cells))
-    return rows
-
-
-def trained_table(answers: Answers) -> list[str]:
-    arms = ("dense", *(arm for arm, _ in TRAINED))
-    rows = header("task", "length", "seeds", *(NAMES[arm] for arm in arms))
-    for task in answers.tasks:
-        for length in answers.lengths:
-            seeds = answers.seeds_that_count(task, length)
-            if seeds:
-                cells = []
-                for arm in arms:
-                    found = list(answers.select(arm, own(arm), is_at(task, length)))
-                    cell = percent(total(found))
-                    if arm != "dense" and found:
-                        cell += f", r {100 * recall(found):.0f}"
-                    cells.append(cell)
-                rows.append(line(task, length, seeds, *cells))
-    return rows
-
-
-def plan_names(folder: Path) -> dict[int, dict[str, str]]:
-    """Number of indexers -> what stands in the column plan_of."""
-    return {
-        count: {
-            "uniform": arm,
-            "searched by text loss": f"searched by text, {count}",
-            "searched by answers": f"searched by answers, {count}",
-        }
-        for arm, count in TRAINED[1:]
-    }
-
-
-def training_free_table(answers: Answers, folder: Path) -> list[str]:
-    length = 2048 if 2048 in answers.lengths else answers.lengths[0]
-    tasks = [t for t in answers.tasks if answers.seeds_that_count(t, length)]
-    rows = header("indexers", "plan", "trained", *tasks)
-    tests = {task: is_at(task, length) for task in tasks}
-
-    def cells(arm, plan_of):
-        return [percent(answers.score(arm, plan_of, tests[task])) for task in tasks]
-
-    rows.append(line(16, "every layer", "yes", *cells("every", "own")))
-    for arm, count in TRAINED[1:]:
-        rows.append(line(count, "uniform", "yes", *cells(arm, "own")))
-        for name, plan_of in plan_names(folder)[count].items():
-            rows.append(line(count, name, "no", *cells("every", plan_of)))
-    for arm in ("quarter", "every"):
-        for control in ("untrained indexer", "previous source"):
-            trained = "yes" if arm == "quarter" else "no"
-            rows.append(line(4, f"1/4, shared layers: {control}", trained, *cells(arm, control)))
-    return rows
-
-
-def loss_table(folder: Path) -> list[str]:
-    losses: dict[tuple, list[float]] = defaultdict(list)
-    dense: dict[tuple, float] = {}
-    rows = read(folder, "books")
-    for row in rows:
-        if row["arm"] == "dense":
-            dense[row["seed"], row["length"]] = float(row["loss"])
-    for row in rows:
-        base = dense.get((row["seed"], row["length"]))
-        if base is not None:
-            key = row["arm"], row["plan_of"], int(row["length"])
-            losses[key].append(float(row["loss"]) - base)
-    lengths = sorted({int(row["length"]) for row in rows})
-    table = header("arm", "plan", *(f"{n}" for n in lengths))
-    for arm, plan_of in dict.fromkeys((row["arm"], row["plan_of"]) for row in rows):
-        cells = []
-        for length in lengths:
-            found = losses.get((arm, plan_of, length))
-            if not found:
-                cells.append("–")
-                continue
-            change = [100 * (math.exp(x) - 1) for x in found]
-            mean = sum(change) / len(change)
-            cells.append(f"{mean:+.1f} % ({min(change):+.1f} to {max(change):+.1f})")
-        table.append(line(NAMES.get(arm, arm), plan_of, *cells))
-    values = [math.exp(x) for x in dense.values()]
-    table.append("")
-    table.append(f"Perplexity of the dense models: {min(values):.1f} to {max(values):.1f}.")
-    return table
-
-
-def search_table(folder: Path) -> list[str]:
-    table = header("seed", "criterion", "indexers", "plan", "loss")
-    counts = {count for _, count in TRAINED}
-    for row in read(folder, "search"):
-        if row["plan"].count("F") in counts:
-            loss = f"{float(row['loss']):.4f}"
-            table.append(
-                line(
-                    row["seed"], row["criterion"], row["plan"].count("F"), f"`{row['plan']}`", loss
-                )
-            )
-    return table
-
-
-def cost_table(folder: Path) -> list[str]:
-    groups: dict[tuple, list[Row]] = defaultdict(list)
-    for row in read(folder, "cost"):
-        groups[int(row["length"]), int(row["indexers"])].append(row)
-    table = header(
-        "tokens", "indexers", "indexers' GFLOP", "share of all FLOP", "selecting, ms", "prefill, ms"
-    )
-    for (length, indexers), rows in sorted(groups.items(), key=lambda g: (g[0][0], -g[0][1])):
-        index, other = float(rows[0]["index_gflop"]), float(rows[0]["other_gflop"])
-        selecting = sum(float(row["selecting_ms"]) for row in rows) / len(rows)
-        prefill = sum(float(row["total_ms"]) for row in rows) / len(rows)
-        share = f"{100 * index / (index + other):.0f} %"
-        table.append(
-            line(length, indexers, f"{index:.2f}", share, f"{selecting:.1f}", f"{prefill:.1f}")
-        )
-    return table
-
-
-def training_table(folder: Path) -> list[str]:
-    table = header("seed", "arm", "stage", "steps", "M tokens", "seconds", "compiling, s")
-    for row in read(folder, "training"):
-        tokens = f"{int(row['tokens']) / 1e6:.1f}"
-        cells = (row["seed"], row["arm"], row["stage"], row["steps"], tokens)
-        table.append(line(*cells, row["seconds"], row["compiling"]))
-    return table
-
-
-# --- plots ---------------------------------------------------------------------------------
-
-
-def with_bars(axes, xs: list, counts: list[Count], **style) -> None:
-    kept = [(x, c) for x, c in zip(xs, counts, strict=True) if c[1]]
+def with_bars(axes, xs: list, seeds: list[list[Count]], **style) -> None:
+    """Shares with intervals; `seeds`: for each x, a count for each seed."""
+    sums = [(sum(r for r, _ in counts), sum(n for _, n in counts)) for counts in seeds]
+    kept = [(x, s, counts) for x, s, counts in zip(xs, sums, seeds, strict=True) if s[1]]
     if not kept:
         return
-    xs, counts = zip(*kept, strict=True)
-    shares = [100 * right / asked for right, asked in counts]
-    bounds = [wilson(*count) for count in counts]
+    xs, sums, seeds = zip(*kept, strict=True)
+    shares = [100 * right / asked for right, asked in sums]
+    bounds = [wilson(*count) for count in sums]
     below = [max(0.0, s - 100 * low) for s, (low, _) in zip(shares, bounds, strict=True)]
     above = [max(0.0, 100 * high - s) for s, (_, high) in zip(shares, bounds, strict=True)]
     axes.errorbar(xs, shares, yerr=[below, above], marker="o", capsize=2, markersize=3, **style)
+    dots = [(x, 100 * r / n) for x, counts in zip(xs, seeds, strict=True) for r, n in counts if n]
+    dot_style = {"color": style["color"], "alpha": 0.5, "linewidths": 0}
+    axes.scatter(*zip(*dots, strict=True), s=18, **dot_style)
+
+
+def moved(xs: list, place: int, of: int, is_log: bool) -> list:
+    """The places of the place-th of so many curves: equal shares stand side by side."""
+    by = 0.07 * (place - (of - 1) / 2)
+    return [x * 2**by if is_log else x + by for x in xs]
+
+
+def draw_arms(axes, answers: Answers, xs: list, tests: list, is_log: bool = False) -> None:
+    """One curve an arm: at each x what its test selects."""
+    for place, arm in enumerate(COLOURS):
+        seeds = [answers.by_seed(arm, own(arm), test, False) for test in tests]
+        at = moved(xs, place, len(COLOURS), is_log)
+        with_bars(axes, at, seeds, color=COLOURS[arm], label=NAMES[arm])
+
+
+def legend_below(figure, axes, room: float = 0.08) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
+    figure.tight_layout(rect=(0, room, 1, 1))
 
 
 def figure_length(answers: Answers, folder: Path, plot) -> None:
     """Right answers by length, one panel a task."""
-    figure, panels = plot.subplots(2, 4, figsize=(14, 6), sharey=True)
+    figure, panels = plot.subplots(2, 4, figsize=(13, 6), sharey=True)
+    is_grey = False
     for axes, task in zip(panels.flat, answers.tasks, strict=False):
-        for arm in COLOURS:
-            counts = [answers.score(arm, own(arm), is_at(task, n), False) for n in answers.lengths]
-            with_bars(axes, answers.lengths, counts, color=COLOURS[arm], label=NAMES[arm])
+        draw_arms(axes, answers, answers.lengths, [is_at(task, n) for n in answers.lengths], True)
         for length in answers.lengths:
             if not answers.seeds_that_count(task, length):
                 axes.axvspan(length / 1.2, length * 1.2, color="#eeeeee", zorder=0)
+                is_grey = True
         axes.set(title=task, xscale="log", xticks=answers.lengths, ylim=(-3, 103))
         axes.set_xticklabels([str(n) for n in answers.lengths])
         axes.minorticks_off()
     for axes in panels.flat[len(answers.tasks) :]:
         axes.axis("off")
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    panels.flat[-1].legend(handles, labels, loc="center", frameon=False)
-    figure.supxlabel("tokens (grey: does not count, dense model below 95 % in every seed)")
-    figure.supylabel("right answers, %")
+    title = "dots: seeds"
+    if is_grey:
+        title += "\ngrey: does not count (dense below 95 % in every seed)"
+    panels.flat[-1].legend(handles, labels, loc="center", frameon=False, title=title)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("right answers, %")
+    for axes in panels[1]:
+        axes.set_xlabel("tokens")
+    figure.tight_layout()
 
 
 def figure_hops(answers: Answers, folder: Path, plot) -> None:
     """Chains: right answers by number of hops, at each length."""
     chains = [task for task in answers.tasks if task.startswith("chain")]
-    figure, panels = plot.subplots(1, len(answers.lengths), figsize=(13, 3.6), sharey=True)
+    figure, panels = plot.subplots(1, len(answers.lengths), figsize=(13, 3.8), sharey=True)
     panels = [panels] if len(answers.lengths) == 1 else panels
+    hops = [int(task.split()[1]) for task in chains]
     for axes, length in zip(panels, answers.lengths, strict=True):
-        hops = [int(task.split()[1]) for task in chains]
-        for arm in COLOURS:
-            counts = [answers.score(arm, own(arm), is_at(t, length), False) for t in chains]
-            with_bars(axes, hops, counts, color=COLOURS[arm], label=NAMES[arm])
+        draw_arms(axes, answers, hops, [is_at(task, length) for task in chains])
         axes.set(title=f"{length} tokens", xticks=hops, xlabel="hops", ylim=(-3, 103))
-    panels[0].set_ylabel("right answers, %")
-    panels[0].legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel("right answers, % (dots: seeds)")
+    legend_below(figure, panels[0])
 
 
 def figure_depth(answers: Answers, folder: Path, plot) -> None:
     """Needles by depth: the fifth of the text in which the fact stands."""
-    figure, panels = plot.subplots(1, len(answers.lengths), figsize=(13, 3.6), sharey=True)
+    figure, panels = plot.subplots(1, len(answers.lengths), figsize=(13, 3.8), sharey=True)
     panels = [panels] if len(answers.lengths) == 1 else panels
+
+    def is_in(depth: int, length: int):
+        return lambda row: is_at("needle", length)(row) and int(row["depth"]) == depth
+
     for axes, length in zip(panels, answers.lengths, strict=True):
-        for arm in COLOURS:
-            counts = [
-                answers.score(
-                    arm,
-                    own(arm),
-                    lambda r, d=depth, n=length: is_at("needle", n)(r) and int(r["depth"]) == d,
-                    False,
-                )
-                for depth in range(5)
-            ]
-            with_bars(axes, list(range(5)), counts, color=COLOURS[arm], label=NAMES[arm])
-        axes.set(title=f"{length} tokens", xticks=range(5), xlabel="depth", ylim=(-3, 103))
+        draw_arms(axes, answers, list(range(5)), [is_in(depth, length) for depth in range(5)])
+        axes.set(title=f"{length} tokens", xticks=range(5), xlabel="depth")
         axes.set_xticklabels(["first fifth", "", "", "", "last"])
-    panels[0].set_ylabel("needles right, %")
-    panels[0].legend(frameon=False, fontsize=7)
+    low = min(axes.dataLim.y0 for axes in panels)
+    panels[0].set_ylim(max(-3, low - 3), 100.5 if low > 50 else 103)
+    panels[0].set_ylabel("needles right, % (dots: seeds)")
+    legend_below(figure, panels[0])
 
 
 def figure_plans(answers: Answers, folder: Path, plot) -> None:
-    """Trained against training-free plans by number of indexers: one lookup, and chains."""
-    figure, panels = plot.subplots(1, 2, figsize=(10, 3.8), sharey=True)
+    """Trained against training-free plans by number of indexers: lookups, and chains."""
+    figure, panels = plot.subplots(1, 3, figsize=(13, 4.2), sharey=True)
     length = 2048 if 2048 in answers.lengths else answers.lengths[0]
     styles = {
         "uniform, trained": ("#1b5e9e", None),
@@ -346,44 +140,54 @@ def figure_plans(answers: Answers, folder: Path, plot) -> None:
         "searched by text loss": ("#e08a1e", "searched by text loss"),
         "searched by answers": ("#2a9d5c", "searched by answers"),
     }
-    tasks = {"needle and list": ("needle", "list"), "chains of one or two hops": ("chain", "back")}
-    for axes, (title, kinds) in zip(panels, tasks.items(), strict=True):
+    kinds = {
+        "needle and list": (("needle", "list"), "0"),
+        "chain and back, one hop": (("chain", "back"), "1"),
+        "chain and back, two hops": (("chain", "back"), "2"),
+    }
+    for axes, (title, (tasks, hops)) in zip(panels, kinds.items(), strict=True):
 
-        def is_wanted(row: Row, kinds=kinds) -> bool:
-            return int(row["length"]) == length and row["task"] in kinds
+        def is_wanted(row: Row, tasks=tasks, hops=hops) -> bool:
+            return int(row["length"]) == length and row["task"] in tasks and row["hops"] == hops
 
-        for label, (colour, name) in styles.items():
-            xs, counts = [16], [answers.score("every", "own", is_wanted)]
+        for place, (label, (colour, name)) in enumerate(styles.items()):
+            xs, seeds = [16], [answers.by_seed("every", "own", is_wanted)]
             for arm, indexers in TRAINED[1:]:
                 plan_of = plan_names(folder)[indexers][name] if name else "own"
-                counts.append(answers.score("every" if name else arm, plan_of, is_wanted))
+                seeds.append(answers.by_seed("every" if name else arm, plan_of, is_wanted))
                 xs.append(indexers)
             shown = label if name is None else f"{label}, not trained"
-            with_bars(axes, xs, counts, color=colour, label=shown)
+            at = moved(xs, len(styles) - 1 - place, len(styles), True)
+            with_bars(axes, at, seeds, color=colour, label=shown)
         axes.set(title=title, xscale="log", xlabel="indexers", ylim=(-3, 103))
         axes.set_xticks([16, 8, 4, 2], ["16", "8", "4", "2"])
         axes.minorticks_off()
         axes.invert_xaxis()
-    panels[0].set_ylabel(f"right at {length} tokens, where it counts, %")
-    panels[1].legend(frameon=False, fontsize=7)
+    panels[0].set_ylabel(f"right at {length} tokens, where it counts, % (dots: seeds)")
+    legend_below(figure, panels[0])
 
 
 def figure_recall(answers: Answers, folder: Path, plot) -> None:
     """Right answers against recall@k of the best source: one point an arm, task, length and seed."""
-    figure, axes = plot.subplots(figsize=(5.5, 4.5))
-    for arm, _ in TRAINED:
-        xs, ys = [], []
-        for seed, task, length in sorted(answers.counted):
-            test = is_at(task, length)
-            rows = [r for r in answers.select(arm, "own", test) if r["seed"] == seed]
-            right, asked = total(rows)
-            if asked:
-                xs.append(100 * recall(rows))
-                ys.append(100 * right / asked)
-        axes.scatter(xs, ys, s=10, color=COLOURS[arm], label=NAMES[arm])
-    axes.set(xlabel="recall@k of the answering sentence at the best source, %")
-    axes.set(ylabel="right answers, %", xlim=(-3, 103), ylim=(-3, 103))
-    axes.legend(frameon=False, fontsize=7)
+    figure, panels = plot.subplots(1, 2, figsize=(10, 4.4), sharey=True)
+    titles = {"needle and list": True, "chain and back": False}
+    for axes, (title, are_lookups) in zip(panels, titles.items(), strict=True):
+        for arm, _ in TRAINED:
+            xs, ys = [], []
+            for seed, task, length in sorted(answers.counted):
+                test = is_at(task, length)
+                rows = [r for r in answers.select(arm, "own", test) if r["seed"] == seed]
+                right, asked = total(rows)
+                if asked and (task in ("needle", "list")) == are_lookups:
+                    xs.append(100 * recall(rows))
+                    ys.append(100 * right / asked)
+            style = {"facecolors": "none", "edgecolors": COLOURS[arm], "linewidths": 1}
+            axes.scatter(xs, ys, s=16, label=NAMES[arm], **style)
+        axes.set(title=title, xlim=(-3, 103), ylim=(-3, 103))
+        axes.set_xlabel("recall@k of the answering sentence at the best source, %")
+    panels[0].set_ylabel("right answers, %")
+    panels[0].legend(frameon=False, loc="lower left")
+    figure.tight_layout()
 
 
 def figure_cost(answers: Answers, folder: Path, plot) -> None:
@@ -404,6 +208,10 @@ def figure_cost(answers: Answers, folder: Path, plot) -> None:
     panels[0].legend(frameon=False, fontsize=7)
     for axes in panels:
         axes.set_xlabel("tokens in a text")
+        lengths = sorted({n for _, n in groups})
+        axes.set_xticks(lengths, [str(n) for n in lengths])
+        axes.minorticks_off()
+    figure.tight_layout()
 
 
 FIGURES = {
@@ -425,17 +233,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     answers = Answers(options.runs)
     if options.figure in (None, "tables"):
-        tables = {
-            "What the dense model answers": dense_table(answers),
-            "Trained arms": trained_table(answers),
-            "Trained and training-free plans": training_free_table(answers, options.runs),
-            "Perplexity on the validation books": loss_table(options.runs),
-            "Plans found by search": search_table(options.runs),
-            "Work and time": cost_table(options.runs),
-            "Training": training_table(options.runs),
-        }
-        text = "\n\n".join(f"## {name}\n\n" + "\n".join(rows) for name, rows in tables.items())
-        (options.out / "tables.md").write_text("# Tables\n\n" + text + "\n", encoding="utf-8")
+        write_tables(answers, options.runs, options.out / "tables.md")
     if options.figure == "tables":
         return
     import matplotlib
@@ -447,7 +245,6 @@ def main() -> None:
     for name, draw in FIGURES.items():
         if options.figure in (None, name):
             draw(answers, options.runs, pyplot)
-            pyplot.tight_layout()
             pyplot.savefig(options.out / f"{name}.svg", metadata={"Date": None})
             pyplot.close()
 
