@@ -125,7 +125,9 @@ double read_rows(ThreadPool& pool, const std::byte* memory, int64_t bytes) {
   const auto num_rows = static_cast<uint64_t>(bytes / kRowBytes);
   return in_every_thread(pool, [&](int64_t thread) {
     const auto row_at = [&](int64_t i) {
-      const uint64_t random = static_cast<uint64_t>(thread * kReads + i) * 0x9e3779b97f4a7c15u;
+      // Mixed, as multiples alone walk in a lattice, parts of which the second cache keeps.
+      uint64_t random = static_cast<uint64_t>(thread * kReads + i + 1) * 0x9e3779b97f4a7c15u;
+      random = (random ^ (random >> 30)) * 0xbf58476d1ce4e5b9u;
       return memory + (random >> 32) % num_rows * kRowBytes;
     };
     for (int64_t i = 0; i < kReads; ++i) {

@@ -82,17 +82,30 @@ inline JoinFactors join(Softmax& into, const Softmax& later) {
   return f;
 }
 
-// Weights of 16 heads: 32 keys a tile. Their sum is that of the rounded ones, as the outputs are.
+// 2^x for x <= 0 to 2^-18 of it, a fraction of what rounding to bf16 takes. NaN stays NaN.
+inline Vector power_of_2(Vector x) {
+  constexpr float kPower[] = {1.0000026f, 0.69300383f, 0.24144276f, 0.052011461f, 0.013534168f};
+  const Vector r = _mm512_reduce_ps(x, 0x09);  // x - floor(x)
+  Vector p = _mm512_set1_ps(kPower[4]);
+  for (int i = 3; i >= 0; --i) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kPower[i]));
+  return _mm512_scalef_ps(p, x);
+}
+
+// Weights of 16 heads, whose logits are [keys, 16]: 32 keys a tile. Their sum is that of the rounded ones, as
+// the outputs are.
 inline Softmax weigh(const AttentionShape& shape, const float* logits, int64_t size, std::byte* weights) {
-  const Vector scale = _mm512_set1_ps(shape.scale);
-  const auto logit = [&](int64_t key) {
-    return _mm512_mul_ps(_mm512_loadu_ps(logits + key * shape.heads), scale);
-  };
-  Softmax s{_mm512_set1_ps(-__builtin_inff()), _mm512_setzero_ps()};
-  for (int64_t key = 0; key < size; ++key) s.largest = _mm512_max_ps(s.largest, logit(key));
+  const Vector scale = _mm512_set1_ps(shape.scale), log2_e = _mm512_set1_ps(1.44269504f);
+  const auto logit = [&](int64_t key) { return _mm512_load_ps(logits + key * 16); };
+  Vector largest[4];  // neighbours wait for one another
+  for (Vector& v : largest) v = _mm512_set1_ps(-__builtin_inff());
+  for (int64_t key = 0; key < size; ++key)
+    largest[key % 4] = _mm512_max_ps(largest[key % 4], _mm512_mul_ps(logit(key), scale));
+  Softmax s{_mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3])),
+            _mm512_setzero_ps()};
   const Vector shift = shift_of(s.largest);
   const auto weight = [&](int64_t key) {
-    return key < size ? exponential(_mm512_sub_ps(logit(key), shift)) : _mm512_setzero_ps();
+    if (key >= size) return _mm512_setzero_ps();
+    return power_of_2(_mm512_mul_ps(_mm512_fmsub_ps(logit(key), scale, shift), log2_e));
   };
   alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                            21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,

@@ -261,12 +261,14 @@ void join_block(const AttentionShape& shape, const JoinArgs& j, std::byte* scrat
 
 void finish(const AttentionShape& shape, float* memory, float* output) {
   const AttentionState state(memory, shape);
-  for (int64_t h = 0; h < shape.num_heads; ++h) {
+  for (int64_t h = 0; h < shape.num_heads; ++h, output += shape.latent_dim) {
     float* from = state.output + h * shape.latent;
-    const Floats sum = broadcast(state.sum[h]);
-    for (int64_t d = 0; d < shape.latent; d += kLanesI) store(hn::Div(load(from + d), sum), from + d);
-    __builtin_memcpy(output + h * shape.latent_dim, from,
-                     static_cast<size_t>(shape.latent_dim) * sizeof(float));
+    const Floats share = broadcast(1 / state.sum[h]);
+    int64_t d = 0;
+    for (; d + kLanesI <= shape.latent_dim; d += kLanesI) store(hn::Mul(load(from + d), share), output + d);
+    if (d == shape.latent_dim) continue;
+    store(hn::Mul(load(from + d), share), from + d);
+    __builtin_memcpy(output + d, from + d, static_cast<size_t>(shape.latent_dim - d) * sizeof(float));
   }
 }
 
