@@ -2,6 +2,7 @@
 // y[row, o] = sum_i x[row, i] * W[o, i] for independent products. Work: panels x row blocks in one list over
 // all products, cut into shares of equal cost; the kernels of a share are in linear_kernels.h.
 #include <algorithm>
+#include <optional>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/linear_kernels.h"
@@ -65,6 +66,12 @@ ShareKernel kernel_of(const Product& p, const KernelPath& path) {
   }
 }
 
+// Into the second cache.
+void fetch(const void* from, int64_t num_bytes) {
+  for (int64_t i = 0; i < num_bytes; i += 64)
+    __builtin_prefetch(static_cast<const std::byte*>(from) + i, /*write=*/0, /*locality=*/2);
+}
+
 }  // namespace
 
 void CpuBackend::multiply(std::span<Product> products) {
@@ -80,15 +87,26 @@ void CpuBackend::multiply(std::span<Product> products) {
     std::byte* scratch = worker_scratch_[static_cast<size_t>(worker)].bytes(kShareScratchBytes);
     HeldRows held;
     int64_t start = 0;
+    std::optional<ProductShare> waiting;  // until it is known what this worker reads next
     for_each_row_block(products, [&](const Product& p, int64_t row, int64_t rows) {
       const int64_t cost = panel_cost(p, rows), panels = p.weight->num_panels();
       const auto first_panel = [&](int64_t at) {
         return std::clamp<int64_t>((at - start + cost - 1) / cost, 0, panels);
       };
       const int64_t begin = low <= start ? 0 : first_panel(low), end = high <= start ? 0 : first_panel(high);
-      if (begin < end) kernel_of(p, path_)({&p, row, rows, begin, end, scratch, &held});
       start += cost * panels;
+      if (begin >= end) return;
+      const std::byte* weights = p.weight->panels() + static_cast<size_t>(begin) * p.weight->panel_bytes();
+      if (waiting) {
+        waiting->next = weights;
+        if (rows == 1) fetch(p.x_row(row), p.weight->in_dim() * 4);
+        kernel_of(*waiting->product, path_)(*waiting);
+      } else {
+        fetch(weights, kFetchLater);
+      }
+      waiting = {&p, row, rows, begin, end, scratch, &held};
     });
+    if (waiting) kernel_of(*waiting->product, path_)(*waiting);
   };
   parallel(shares, 1, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t index = begin; index < end; ++index) run_share(index, worker);

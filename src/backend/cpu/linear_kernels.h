@@ -32,7 +32,10 @@ struct ProductShare {
   int64_t panel_begin, panel_end;
   std::byte* scratch;  // [kShareScratchBytes], 64-byte aligned; the same for all shares of a worker
   HeldRows* held;      // what the worker's last share left there, bf16 alone
+  const std::byte* next = nullptr;  // weights that the worker reads after these, to be fetched ahead
 };
+
+constexpr int64_t kFetchLater = 6144;  // bytes by which weights are fetched ahead, into the second cache
 
 constexpr size_t kShareScratchBytes = size_t{1344} << 10;
 
@@ -51,6 +54,20 @@ ShareKernel float_share_kernel(size_t table_index);  // of an instruction set, K
 ShareKernel integer_share_kernel(size_t table_index);
 namespace amx {
 void multiply_share(const ProductShare& share);
+/// The same for one row of int8 weights, linear_row_amx.cpp; the same bits.
+void multiply_row(const ProductShare& share);
+constexpr int64_t kLongestRow = kTileHeldBytes / 4;  // in_dim of multiply_row()
+
+/// Weights that lie in a row up to `end`, and where reading goes on after them (nullptr: not known).
+struct Stretch {
+  const std::byte *end = nullptr, *next = nullptr;
+
+  /// What is read kFetchLater after `now`.
+  const std::byte* later(const std::byte* now) const {
+    const std::byte* at = now + kFetchLater;
+    return at < end || next == nullptr ? at : next + (at - end);
+  }
+};
 
 constexpr int64_t kBlockRows = 32;  // two row tiles, which meet a panel in four tiles of C
 constexpr int64_t kGroupRows = 64;  // pass a chunk of a panel

@@ -54,6 +54,7 @@ class Run {
         weight_(*product_.weight),
         scratch_(*reinterpret_cast<Scratch*>(share.scratch)),
         num_steps_(weight_.num_steps() * step_columns(E) / 32),
+        panel_bytes_(weight_.panel_bytes()),
         stream_(product_.num_rows * product_.y_stride * 4 > kStreamedBytes && product_.y_stride % 16 == 0 &&
                 reinterpret_cast<uintptr_t>(product_.y) % 64 == 0) {}
 
@@ -96,17 +97,33 @@ class Run {
     const int64_t blocks = (share_.num_rows + kBlockRows - 1) / kBlockRows;
     PanelTiles<E> weights(weight_, scratch_.wide, unit);
     PanelSteps now{share_.panel_begin, depth_.begin, smaller(depth_.begin + unit, depth_.end)};
-    weights.begin(now, 1);
+    weights.begin(now, stretch_of(now.panel), 1);
     while (now.panel < share_.panel_end) {
       const std::byte* tiles = weights.finish();
       PanelSteps next{now.panel, now.step_end, smaller(now.step_end + unit, depth_.end)};
       if (now.step_end == depth_.end)
         next = {now.panel + 1, depth_.begin, smaller(depth_.begin + unit, depth_.end)};
       const bool any = next.panel < share_.panel_end;
-      weights.begin(any ? next : PanelSteps{}, (now.step_end - now.step_begin) * blocks);
+      weights.begin(any ? next : PanelSteps{}, stretch_of(next.panel),
+                    (now.step_end - now.step_begin) * blocks);
       multiply_panel(now, tiles, weights);
       now = next;
     }
+  }
+
+  // The columns of a panel that are read in a row.
+  Stretch stretch_of(int64_t panel) const {
+    const std::byte* end = place(panel, depth_.end);
+    if (panel + 1 < share_.panel_end) return {end, place(panel + 1, depth_.begin)};
+    if (depth_.end < num_steps_) return {end, place(share_.panel_begin, depth_.end)};
+    return {end, share_.next};
+  }
+
+  // Of a step that begins a group, or ends the panel.
+  const std::byte* place(int64_t panel, int64_t step) const {
+    const auto start = [&](int64_t p) { return weight_.panels() + static_cast<size_t>(p) * panel_bytes_; };
+    return step == num_steps_ ? start(panel + 1)
+                              : start(panel) + step * 32 / group_columns(E) * group_bytes(E);
   }
 
   void multiply_panel(const PanelSteps& panel, const std::byte* tiles, PanelTiles<E>& weights) {
@@ -251,6 +268,7 @@ class Run {
   const PackedMatrix& weight_;
   Scratch& scratch_;
   const int64_t num_steps_;
+  const size_t panel_bytes_;
   const bool stream_;  // y past the caches
   Steps depth_{};
   Sums* held_ = nullptr;  // where C belongs
@@ -261,8 +279,12 @@ class Run {
 }  // namespace
 
 void multiply_share(const ProductShare& share) {
+  const PackedMatrix& weight = *share.product->weight;
+  if (share.num_rows == 1 && weight.element() == WeightElement::int8 && weight.in_dim() <= kLongestRow)
+    return multiply_row(share);
   const TileScope tiles(share.num_rows);
-  switch (share.product->weight->element()) {
+  const FlushSubnormals flush;
+  switch (weight.element()) {
     case WeightElement::bf16:
       return Run<WeightElement::bf16>(share).multiply();
     case WeightElement::f8_e4m3:

@@ -21,11 +21,14 @@ class PanelTiles {
  public:
   /// @param buffer [2][most steps][kWideStep]
   PanelTiles(const PackedMatrix& weight, std::byte* buffer, int64_t most_steps)
-      : weight_(weight), half_{buffer, buffer + most_steps * kWideStep} {}
+      : weight_(weight), panel_bytes_(weight.panel_bytes()), half_{buffer, buffer + most_steps * kWideStep} {}
 
   /// Begins with `next`, in as many pieces as `turns` calls of turn() can share.
-  void begin(const PanelSteps& next, int64_t turns) {
+  /// @param stretch  what `next` is part of
+  void begin(const PanelSteps& next, const Stretch& stretch, int64_t turns) {
     next_ = next;
+    stretch_ = stretch;
+    panel_ = weight_.panels() + static_cast<size_t>(next.panel) * panel_bytes_;
     piece_ = next.step_begin / wide_steps(E) * kPieces;
     end_ = (next.step_end + wide_steps(E) - 1) / wide_steps(E) * kPieces;
     pieces_ = end_ - piece_;
@@ -48,26 +51,24 @@ class PanelTiles {
  private:
   static constexpr int64_t kPieces = pieces_per_step(E);
 
-  const std::byte* group_at(int64_t step) const {
-    return weight_.panels() + static_cast<size_t>(next_.panel) * weight_.panel_bytes() +
-           step / steps_per_group(E) * group_bytes(E);
-  }
-  const std::byte* step_at(int64_t step) const {  // as stored
-    return group_at(step) + group_header_bytes(E) + step % steps_per_group(E) * step_bytes(E);
-  }
-
   void do_piece() {
     if (piece_ >= end_) return;
-    const int64_t step = piece_ / kPieces;
-    widen_piece<E>(step_at(step), reinterpret_cast<const float*>(group_at(step)), piece_ % kPieces,
-                   half_[use_] + (step * wide_steps(E) - next_.step_begin) * kWideStep);
+    const int64_t step = piece_ / kPieces, piece = piece_ % kPieces;  // of the steps as stored
+    const std::byte* group = panel_ + step / steps_per_group(E) * group_bytes(E);
+    const std::byte* from = group + group_header_bytes(E) + step % steps_per_group(E) * step_bytes(E);
+    widen_piece<E>(from, reinterpret_cast<const float*>(group), piece,
+                   half_[use_] + (step * wide_steps(E) - next_.step_begin) * kWideStep,
+                   stretch_.later(from + piece * step_bytes(E) / kPieces));
     ++piece_;
   }
 
   const PackedMatrix& weight_;
+  const size_t panel_bytes_;
   std::byte* half_[2];
   int use_ = 0;  // the half that the next steps go to
   PanelSteps next_;
+  const std::byte* panel_ = nullptr;  // of next_
+  Stretch stretch_;
   int64_t piece_ = 0, end_ = 0, pieces_ = 0, turns_ = 1, due_ = 0;
 };
 
@@ -76,7 +77,7 @@ class PanelTiles<WeightElement::bf16> {
  public:
   PanelTiles(const PackedMatrix& weight, std::byte*, int64_t) : weight_(weight) {}
 
-  void begin(const PanelSteps& next, int64_t) { next_ = next; }
+  void begin(const PanelSteps& next, const Stretch&, int64_t) { next_ = next; }
   void turn() {}
   const std::byte* finish() const {
     return weight_.panels() + static_cast<size_t>(next_.panel) * weight_.panel_bytes() +

@@ -50,6 +50,18 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
+/// Vector instructions take subnormal numbers for zero, as tile products always do, while it lives.
+class FlushSubnormals {
+ public:
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~FlushSubnormals() { _mm_setcsr(before_); }
+  FlushSubnormals(const FlushSubnormals&) = delete;
+  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+ private:
+  unsigned before_;
+};
+
 }  // namespace indexshare::amx
 
 #endif

@@ -19,7 +19,7 @@
 
 namespace indexshare::amx {
 
-constexpr int64_t kFetchAhead = 1024;          // bytes; a decode step's weights come from memory
+constexpr int64_t kFetchAhead = 1024;          // bytes, into the first cache
 constexpr int64_t kWideStep = 2 * kTileBytes;  // 32 columns of `in` as bf16
 
 /// Widened in one go: 16 columns x 64 of `in` of integers, 32 x 32 of f8.
@@ -69,13 +69,16 @@ class Code {
 }
 
 // One piece. @param from the step as stored  @param scales of the panel  @param to its first step as bf16
-inline void widen_int8(const std::byte* from, const float* scales, int64_t tile, std::byte* to) {
+// @param later  as many bytes as the piece has, read some pieces later: fetched into the second cache
+inline void widen_int8(const std::byte* from, const float* scales, int64_t tile, std::byte* to,
+                       const std::byte* later) {
   const __m512 scale = scales_to_widen(scales + tile * 16);
   const Code<8, 7> at7(scale);
   const Code<8, 15> at15(scale);
   for (int64_t line = 0; line < 16; ++line) {
     const std::byte* codes = from + tile * kTileBytes + line * 64;
     _mm_prefetch(codes + kFetchAhead, _MM_HINT_T0);
+    _mm_prefetch(later + line * 64, _MM_HINT_T1);
     const __m512i lanes = _mm512_loadu_si512(codes);
     const __m512i left = _mm512_slli_epi32(lanes, 7), right = _mm512_srli_epi32(lanes, 9);
     std::byte* rows = to + line / 8 * kWideStep + tile * kTileBytes + line % 8 * 128;
@@ -84,7 +87,8 @@ inline void widen_int8(const std::byte* from, const float* scales, int64_t tile,
   }
 }
 
-inline void widen_int4(const std::byte* from, const float* scales, int64_t tile, std::byte* to) {
+inline void widen_int4(const std::byte* from, const float* scales, int64_t tile, std::byte* to,
+                       const std::byte* later) {
   const __m512 scale = scales_to_widen(scales + tile * 16);
   const Code<4, 7> at7(scale);
   const Code<4, 11> at11(scale);
@@ -93,6 +97,7 @@ inline void widen_int4(const std::byte* from, const float* scales, int64_t tile,
   for (int64_t line = 0; line < 8; ++line) {
     const std::byte* codes = from + tile * kTileBytes / 2 + line * 64;
     _mm_prefetch(codes + kFetchAhead, _MM_HINT_T0);
+    _mm_prefetch(later + line * 64, _MM_HINT_T1);
     const __m512i lanes = _mm512_loadu_si512(codes);
     const __m512i left = _mm512_slli_epi32(lanes, 7), right = _mm512_srli_epi32(lanes, 9);
     std::byte* rows = to + tile * kTileBytes + line * 128;
@@ -136,13 +141,14 @@ alignas(64) constexpr F8Table kF8Table = make_f8_table();
   store_pairs(_mm512_castps_si512(even), _mm512_castps_si512(odd), to);
 }
 
-inline void widen_f8(const std::byte* from, const float* scales, std::byte* to) {
+inline void widen_f8(const std::byte* from, const float* scales, std::byte* to, const std::byte* later) {
   const __m512i low0 = _mm512_load_si512(kF8Table.low), low1 = _mm512_load_si512(kF8Table.low + 64);
   const __m512i high0 = _mm512_load_si512(kF8Table.high), high1 = _mm512_load_si512(kF8Table.high + 64);
   const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
   const __m512 scale_of_tile[2] = {scales_to_widen(scales), scales_to_widen(scales + 16)};
   for (int64_t i = 0; i < 1024; i += 64) {  // two rows of a tile
     _mm_prefetch(from + i + kFetchAhead, _MM_HINT_T0);
+    _mm_prefetch(later + i, _MM_HINT_T1);
     const __m512 scale = scale_of_tile[i / 512];
     const __m512i codes = _mm512_loadu_si512(from + i);
     const __m512i low = _mm512_permutex2var_epi8(low0, codes, low1);
@@ -153,12 +159,13 @@ inline void widen_f8(const std::byte* from, const float* scales, std::byte* to) 
   }
 }
 
-/// @param piece of the step  @param to the step's place
+/// @param piece of the step  @param to the step's place  @param later see widen_int8
 template <WeightElement E>
-inline void widen_piece(const std::byte* from, const float* scales, int64_t piece, std::byte* to) {
-  if constexpr (E == WeightElement::int8) widen_int8(from, scales, piece, to);
-  if constexpr (E == WeightElement::int4) widen_int4(from, scales, piece, to);
-  if constexpr (E == WeightElement::f8_e4m3) widen_f8(from, scales, to);
+inline void widen_piece(const std::byte* from, const float* scales, int64_t piece, std::byte* to,
+                        const std::byte* later) {
+  if constexpr (E == WeightElement::int8) widen_int8(from, scales, piece, to, later);
+  if constexpr (E == WeightElement::int4) widen_int4(from, scales, piece, to, later);
+  if constexpr (E == WeightElement::f8_e4m3) widen_f8(from, scales, to, later);
 }
 
 }  // namespace indexshare::amx
