@@ -24,13 +24,16 @@ struct Options {
   std::vector<int64_t> contexts = {32768, 131072, 1048576}, rows = {1, 64};
   RowFormat latents = RowFormat::bf16, keys = RowFormat::int8;
   int threads = 0, repeats = 5;
+  double seconds = 1;
 };
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
+double quantile(std::vector<double> values, double share) {
+  const auto place = static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1) + 0.5);
+  std::nth_element(values.begin(), values.begin() + place, values.end());
+  return values[static_cast<size_t>(place)];
 }
+
+double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
 /// Four layers' caches at one context, and one batch of rows at its end.
 class Group {
@@ -135,12 +138,16 @@ double time_of(const Run& run) {
   return seconds(Clock::wall) - begin;
 }
 
-void measure(Group& group, int64_t context, int64_t rows, int repeats) {
+// At least o.repeats times and o.seconds: a decode step takes two milliseconds, and three of them tell
+// little.
+void measure(Group& group, int64_t context, int64_t rows, const Options& o) {
   group.set_rows(rows);
   group.select(0);
   group.attend(0);
   std::vector<double> shared, every, selection, saved_ratio;
-  for (int n = 0; n < repeats; ++n) {  // in turn: a neighbour's load falls on all
+  const double begin = seconds(Clock::wall);
+  for (int n = 0; n < o.repeats || seconds(Clock::wall) - begin < o.seconds;
+       ++n) {  // in turn: a neighbour's load falls on all
     shared.push_back(time_of([&] {
       group.select(0);
       for (int layer = 0; layer < kLayers; ++layer) group.attend(layer);
@@ -160,8 +167,7 @@ void measure(Group& group, int64_t context, int64_t rows, int repeats) {
   fmt::print("{:>9} {:>5} {:>12.3f} {:>12.3f} {:>12.3f} {:>9.2f} {:>9.2f} {:>14.3f} ({:.2f}-{:.2f})\n",
              context, rows, 1e3 * median(selection), 1e3 * median(shared), 1e3 * median(every),
              median(every) / median(shared), work_every / work_shared, median(saved_ratio),
-             *std::min_element(saved_ratio.begin(), saved_ratio.end()),
-             *std::max_element(saved_ratio.begin(), saved_ratio.end()));
+             quantile(saved_ratio, 0.25), quantile(saved_ratio, 0.75));
   std::fflush(stdout);
 }
 
@@ -177,17 +183,18 @@ int run(int argc, char** argv) {
   app.add_option("--keys", o.keys, "format of cached index keys")
       ->transform(CLI::CheckedTransformer(kRowFormats));
   app.add_option("--threads", o.threads, "0 = what the process may use");
-  app.add_option("--repeats", o.repeats, "times each is measured");
+  app.add_option("--repeats", o.repeats, "least times each is measured");
+  app.add_option("--seconds", o.seconds, "least time of a case");
   CLI11_PARSE(app, argc, argv);
   const auto backend = make_backend(o.backend, o.threads);
   const ModelShape shape = model_shape(o.shape);
-  fmt::print("{}; {} latents, {} keys; times in ms, medians of {}\n", backend->description(),
-             row_format_name(o.latents), row_format_name(o.keys), o.repeats);
+  fmt::print("{}; {} latents, {} keys; times in ms, medians; in brackets the middle half\n",
+             backend->description(), row_format_name(o.latents), row_format_name(o.keys));
   fmt::print("{:>9} {:>5} {:>12} {:>12} {:>12} {:>9} {:>9} {:>14}\n", "context", "rows", "selection",
              "shared", "every layer", "ratio", "counted", "saved / 3 sel.");
   for (int64_t context : o.contexts) {
     Group group(*backend, shape, o, context);
-    for (int64_t rows : o.rows) measure(group, context, rows, o.repeats);
+    for (int64_t rows : o.rows) measure(group, context, rows, o);
   }
   return 0;
 }
