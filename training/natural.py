@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy answers to natural_facts.txt, one text for all of them, from the validation books.
+"""Greedy answers to natural_facts.txt, eight facts a text, from the validation books.
 
 python natural.py --data DATA --weights WEIGHTS.pt [--lengths 2048,8192] [--plans shared]
 """

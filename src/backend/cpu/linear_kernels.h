@@ -3,7 +3,7 @@
 // the weight was packed for:
 //   linear_float.cpp      f32
 //   linear_integer.cpp    int8, int16
-//   linear_tiles_amx.cpp  bf16
+//   linear_tiles_amx.cpp  bf16; one row of int8 weights: linear_row_amx.cpp
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,8 @@
 
 namespace indexshare {
 
-/// Rows whose columns from `step` on (of 32) lie in a worker's scratch as bf16 tiles.
+/// Rows whose columns from `step` on (of 32) lie in a worker's scratch as bf16 tiles (for
+/// multiply_row() one row, rounded, in f32).
 struct HeldRows {
   const Product* product = nullptr;
   int64_t row_begin = 0, num_rows = 0, step = 0;

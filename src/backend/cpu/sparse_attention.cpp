@@ -108,7 +108,7 @@ struct States {
 };
 
 /// One share's blocks, one after another. A block waits until the next one is known, whose rows the kernel
-/// fetches ahead.
+/// may fetch ahead.
 class Worker {
  public:
   Worker(const AttentionRun& run, AttentionShare& share, Scratch& memory) : run_(run), share_(share) {

@@ -55,7 +55,7 @@ struct KeyBlock {
 
 struct JoinArgs {
   const KeyBlock* now;
-  const KeyBlock* next;      // to fetch ahead; may be empty
+  const KeyBlock* next;      // to fetch ahead, where the kernel gains by it; may be empty
   const std::byte* queries;  // as arrange_queries() left them
   bool first;                // nothing is in the state yet
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For linear_tiles_amx.cpp alone: int8, int4 and f8 weights become bf16 tiles, each weight code x scale. At
-// one row this is all the work there is beside reading, so every instruction counts (16 columns x 64 int8
-// codes take 12):
+// For linear_tiles_amx.cpp, and for linear_row_amx.cpp, which takes Code and scales_to_widen() alone: int8,
+// int4 and f8 weights become bf16 tiles, each weight code x scale. At few rows this is all the work there is
+// beside reading, so every instruction counts (a line of 64 int8 codes takes 12):
 //   - A code becomes f32 where it lies: its bits, the top one flipped, are mantissa bits beside a one of 2^15
 //     and one fused multiply-add takes away what is not the code, and scales. Scales keep 10 bits, so that
 //     the constant times the scale is exact, and zero codes are zero.
