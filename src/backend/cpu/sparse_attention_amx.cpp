@@ -54,12 +54,13 @@ void arrange_queries(const AttentionShape& shape, const SparseAttentionArgs& a, 
       for (int64_t i = 0; i < 16; ++i) {
         const int64_t h = 16 * tile + i;
         const float* latent = latents + h * a.latent_dim;
-        const float* rope = a.query_rope + row * a.rope_row_stride + h * a.rope_head_stride - a.latent_dim;
         const auto dims = [&](int64_t d) {  // 16 of them, zeros beyond the last
           const auto in_latent = static_cast<__mmask16>(first_of_32(a.latent_dim - d));
-          const auto in_row = static_cast<__mmask16>(first_of_32(shape.dim - d));
-          return _mm512_mask_loadu_ps(_mm512_maskz_loadu_ps(in_latent, latent + d),
-                                      static_cast<__mmask16>(in_row & ~in_latent), rope + d);
+          const auto in_rope = static_cast<__mmask16>(first_of_32(shape.dim - d) & ~in_latent);
+          const Vector part = _mm512_maskz_loadu_ps(in_latent, latent + d);
+          if (in_rope == 0) return part;
+          const float* rope = a.query_rope + row * a.rope_row_stride + h * a.rope_head_stride;
+          return _mm512_mask_loadu_ps(part, in_rope, rope + (d - a.latent_dim));
         };
         v[i] = h < a.num_heads
                    ? reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(dims(32 * k + 16), dims(32 * k)))
