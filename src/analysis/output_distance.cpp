@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "analysis/output_distance.h"
+#include "indexshare/output_distance.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "analysis/output_distance.h"
 #include "base/check.h"
 #include "indexshare/analysis.h"
+#include "indexshare/output_distance.h"
 #include "model/share_plan.h"
 
 namespace indexshare {

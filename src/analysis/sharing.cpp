@@ -6,8 +6,8 @@
 
 #include "analysis/arm.h"
 #include "analysis/needle.h"
-#include "analysis/output_distance.h"
 #include "base/check.h"
+#include "indexshare/output_distance.h"
 #include "model/share_plan.h"
 
 namespace indexshare {

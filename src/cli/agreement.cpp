@@ -6,33 +6,21 @@
 #include <vector>
 
 #include "indexshare/estimate.h"
+#include "indexshare/output_distance.h"
 
 namespace indexshare::cli {
 namespace {
 
 constexpr int64_t kRows = 64;  // of logits held at a time
 
-// Logits to log-probabilities, in double: differences are small against either.
-void log_softmax(std::span<const float> logits, std::vector<double>& result) {
-  result.assign(logits.begin(), logits.end());
-  const double largest = *std::ranges::max_element(result);
-  double sum = 0;
-  for (const double logit : result) sum += std::exp(logit - largest);
-  const double shift = largest + std::log(sum);
-  for (double& value : result) value -= shift;
-}
-
 class Comparison {
  public:
   void add(std::span<const float> reference, std::span<const float> other, int32_t next) {
-    log_softmax(reference, p_);
-    log_softmax(other, q_);
-    double kl = 0;
-    for (size_t i = 0; i < p_.size(); ++i) kl += std::exp(p_[i]) * (p_[i] - q_[i]);
-    kl_.add(kl);
-    reference_nats_ -= p_[next];
-    nats_ -= q_[next];
-    same_top_ += std::ranges::max_element(p_) - p_.begin() == std::ranges::max_element(q_) - q_.begin();
+    const OutputDistance distance = output_distance(reference, other);
+    kl_.add(distance.kl);
+    same_top_ += distance.same_top1;
+    reference_nats_ += negative_log_likelihood(reference, next);
+    nats_ += negative_log_likelihood(other, next);
   }
 
   Agreement result() const {
@@ -46,7 +34,6 @@ class Comparison {
   }
 
  private:
-  std::vector<double> p_, q_;
   RunningEstimate kl_;
   int64_t same_top_ = 0;
   double reference_nats_ = 0, nats_ = 0;
