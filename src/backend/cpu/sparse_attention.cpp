@@ -69,12 +69,16 @@ struct AttentionRun {
 
 // Elements [begin, begin + size) of a row's list.
 void locate(const AttentionRun& run, const Row& row, int64_t begin, int64_t size, KeyBlock& block) {
-  const auto page_size = static_cast<uint32_t>(run.args.cache.page_size);
-  const int32_t* slots = run.args.slots ? run.args.slots + row.index * run.args.width + begin : nullptr;
-  for (int64_t i = 0; i < size; ++i) {
-    const auto place = static_cast<uint32_t>(slots ? slots[i] : begin + i);
-    const uint32_t page = place / page_size;
-    block.rows[i] = run.shape.rows.row(slots ? page : row.sequence->page_table[page], place % page_size);
+  const LatentLayout& layout = run.shape.rows;
+  const int64_t page_size = run.args.cache.page_size;
+  if (run.args.slots) {
+    const int32_t* slots = run.args.slots + row.index * run.args.width + begin;
+    for (int64_t i = 0; i < size; ++i) block.rows[i] = layout.slot(slots[i]);
+  } else {
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t place = begin + i;
+      block.rows[i] = layout.row(row.sequence->page_table[place / page_size], place % page_size);
+    }
   }
   block.size = size;
 }
