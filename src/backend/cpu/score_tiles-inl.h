@@ -103,7 +103,8 @@ void score_many_heads(const AttentionShape& shape, const JoinArgs& j, const Scra
       for (int64_t tile = 0; tile < head_tiles; tile += 2) {
         float* logits = scratch.logits + tile * kNextHeads + key * 16;
         const SumTiles sums(logits, logits + kNextHeads);
-        begin == 0 ? zero_sums() : sums.load();
+        const bool whole = 16 * (tile + 1) < shape.heads;
+        begin == 0 ? zero_sums() : sums.load(whole);
         const std::byte *step = oldest, *queries = j.queries + (tile * dim_tiles + 2 * begin) * kTileBytes;
         const bool last = tile + 2 == head_tiles;
         for (int64_t k = begin; k < end; ++k, queries += 2 * kTileBytes, step = rows.next(step)) {
@@ -114,16 +115,18 @@ void score_many_heads(const AttentionShape& shape, const JoinArgs& j, const Scra
           _tile_dpbf16ps(0, 4, 6);
           if (last) rows.gather(0);
           _tile_dpbf16ps(1, 5, 6);
-          _tile_loadd(7, queries + kTileBytes, 64);
-          _tile_dpbf16ps(2, 4, 7);
-          _tile_dpbf16ps(3, 5, 7);
+          if (whole) {
+            _tile_loadd(7, queries + kTileBytes, 64);
+            _tile_dpbf16ps(2, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+          }
           if (last) {
             rows.gather(1);
             rows.advance();
           }
           ahead.step();
         }
-        sums.store();
+        sums.store(whole);
       }
     }
 }
