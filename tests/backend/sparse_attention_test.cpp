@@ -268,6 +268,25 @@ TEST_P(SparseAttention, LargeLogits) {
   }
 }
 
+// Sums over earlier keys shrink as later logits exceed theirs, slowly or from one block of keys to the next.
+TEST_P(SparseAttention, LogitsThatRiseOrFallAlongTheList) {
+  for (RowFormat format : {RowFormat::f32, RowFormat::bf16})
+    for (float slope : {-1.0f, -0.015625f, 0.00390625f, 0.015625f, 0.0625f, 0.25f, 8.0f})
+      for (int64_t num_heads : {3, 40}) {
+        Problem p = make_problem(num_heads, 40, 8, 1500, 1400);
+        p.format = format;
+        p.scale = 1;
+        Rng rng(1);
+        for (auto* values : {&p.cached[0], &p.cached[1], &p.query_latent, &p.query_rope})
+          *values = rng.integers(static_cast<int64_t>(values->size()), -2, 2);  // exact logits
+        for (auto& cached : p.cached)
+          for (size_t at = 0; at < cached.size(); at += 48)
+            cached[at + 40] = slope * static_cast<float>(at / 48);
+        for (size_t at = 0; at < p.query_rope.size(); at += 8) p.query_rope[at] = 1;
+        expect_twin(*backend, p);
+      }
+}
+
 TEST_P(SparseAttention, UnselectedRowsAreNotRead) {
   Problem p = make_problem(2, 40, 8, 50, 10);
   p.rows.resize(1);

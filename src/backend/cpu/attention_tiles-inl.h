@@ -34,11 +34,9 @@ struct Scratch16 {
       return taken;
     };
     ring = take(kRingBytes);
-    products = reinterpret_cast<float*>(take(4 * kTileBytes));
     weights = take(num_head_tiles(shape) * kKeyTiles * kTileBytes);
     logits = reinterpret_cast<float*>(take(num_head_tiles(shape) * kKeyBlock * 64));
     keep = reinterpret_cast<float*>(take(shape.heads * 4));
-    add = reinterpret_cast<float*>(take(shape.heads * 4));
     row_at = reinterpret_cast<const std::byte**>(take(kKeyBlock * static_cast<int64_t>(sizeof(void*))));
     zeros = take(static_cast<int64_t>(shape.rows.row_bytes) + 64);
   }
@@ -46,10 +44,9 @@ struct Scratch16 {
   static constexpr int64_t kRingBytes = 18 * kTileBytes;
 
   std::byte* ring;           // of tiles gathered from rows
-  float* products;           // [4] tiles [16, 16]
   std::byte* weights;        // [heads/16][8] tiles of 16 heads x 32 keys bf16
   float* logits;             // [heads/16][256][16]
-  float *keep, *add;         // [heads] factors of the earlier state and of the block's
+  float* keep;               // [heads] factors of the earlier state
   const std::byte** row_at;  // [256] the block's rows, then zeros
   std::byte* zeros;          // a cached row of zeros
   int64_t used = 0;
@@ -88,21 +85,29 @@ inline void zero_sums() {
   _tile_zero(3);
 }
 
-/// Four tiles of sums, [16, 16] each, somewhere in memory.
+constexpr int64_t kTileFloats = kTileBytes / 4;  // [16, 16]
+
+/// Four tiles of sums somewhere in memory, two by two, the first or all of them.
 struct SumTiles {
-  float* at[4];
-  void load() const {
+  SumTiles(float* first, float* second) : at{first, second} {}
+  explicit SumTiles(float* first) : SumTiles(first, first + 2 * kTileFloats) {}
+
+  void load(bool all = true) const {
     _tile_loadd(0, at[0], 64);
-    _tile_loadd(1, at[1], 64);
-    _tile_loadd(2, at[2], 64);
-    _tile_loadd(3, at[3], 64);
+    _tile_loadd(1, at[0] + kTileFloats, 64);
+    if (!all) return;
+    _tile_loadd(2, at[1], 64);
+    _tile_loadd(3, at[1] + kTileFloats, 64);
   }
-  void store() const {
+  void store(bool all = true) const {
     _tile_stored(0, at[0], 64);
-    _tile_stored(1, at[1], 64);
-    _tile_stored(2, at[2], 64);
-    _tile_stored(3, at[3], 64);
+    _tile_stored(1, at[0] + kTileFloats, 64);
+    if (!all) return;
+    _tile_stored(2, at[1], 64);
+    _tile_stored(3, at[1] + kTileFloats, 64);
   }
+
+  float* at[2];
 };
 
 }  // namespace indexshare::amx

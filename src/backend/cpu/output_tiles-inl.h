@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For sparse_attention_amx.cpp alone: weights * latents of a block, joined to a state: 32 heads x 32 dims at
-// a time, or 16 x 64. Each such part is joined while the next one is multiplied.
+// For sparse_attention_amx.cpp alone: a state's outputs += weights * latents of a block: 32 heads x 32 dims
+// at a time, or 16 x 64.
 #pragma once
 
 #include <cstdint>
@@ -59,62 +59,22 @@ class PairTiles {
   int64_t key_ = 0, d_ = 0;
 };
 
-/// Products on their way to the state: [2][16 heads, 32 dims], the second 16 heads or 32 dims further.
-template <bool kFewHeads>
-class Joining {
- public:
-  Joining(const AttentionShape& shape, const Scratch16& scratch, bool first, float* output)
-      : shape_(shape), scratch_(scratch), first_(first), output_(output) {}
-
-  void start(int64_t head, int64_t d) {
-    head_ = head, d_ = d, at_ = 0;
-    end_ = kFewHeads || head + 16 < shape_.heads ? kAll : kAll / 2;
-  }
-
-  static constexpr int64_t kAll = 32;  // lots of 32 dims of a head
-
-  void join(int64_t count) {
-    for (; count > 0 && at_ < end_; --count, ++at_) {
-      const int64_t half = at_ / 16, row = at_ % 16, head = head_ + row + (kFewHeads ? 0 : 16 * half);
-      const float* from = scratch_.products + 512 * half + 16 * row;
-      Vector low = _mm512_load_ps(from), high = _mm512_load_ps(from + 256);
-      natural_order(low, high);
-      float* to = output_ + head * shape_.latent + d_ + (kFewHeads ? 32 * half : 0);
-      if (!first_) {
-        const Vector keep = _mm512_set1_ps(scratch_.keep[head]), add = _mm512_set1_ps(scratch_.add[head]);
-        low = _mm512_fmadd_ps(low, add, _mm512_mul_ps(_mm512_loadu_ps(to), keep));
-        high = _mm512_fmadd_ps(high, add, _mm512_mul_ps(_mm512_loadu_ps(to + 16), keep));
-      }
-      _mm512_storeu_ps(to, low);
-      _mm512_storeu_ps(to + 16, high);
-    }
-  }
-
- private:
-  const AttentionShape& shape_;
-  const Scratch16& scratch_;
-  bool first_;
-  float* output_;
-  int64_t head_ = 0, d_ = 0, at_ = 0, end_ = 0;
-};
-
 template <class Rows, bool kFewHeads>
 void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch, Ahead<Rows>& ahead,
                 float* output) {
   constexpr int64_t kHeads = kFewHeads ? 16 : 32, kDims = kFewHeads ? 64 : 32;
-  constexpr int64_t kJoined = 5;  // a step, from the second on: all of a part within a whole block's eight
-  float* products = scratch.products;
-  const SumTiles sums{{products, products + 256, products + 512, products + 768}};
   PairTiles<Rows, kDims / 16, kFewHeads ? 3 : kKeyTiles + 1> pairs(shape, scratch, j.now->size);
-  Joining<kFewHeads> joining(shape, scratch, j.first, output);
-  bool waiting = false;
+  float* part = output;
+  const float* end = j.first ? output : output + shape.heads * shape.latent;  // of what is to be fetched
   for (int64_t d = 0; d < shape.latent; d += kDims) {
     const std::byte* oldest = pairs.oldest();
     for (int64_t head = 0; head < shape.heads; head += kHeads) {
       const std::byte *step = oldest, *weights = scratch.weights + head / 16 * kKeyTiles * kTileBytes;
-      const bool last = head + kHeads >= shape.heads;
-      if (waiting) sums.store();
-      zero_sums();
+      const bool last = head + kHeads >= shape.heads, whole = kFewHeads || head + 16 < shape.heads;
+      const SumTiles sums(part);
+      j.first ? zero_sums() : sums.load(whole);
+      part += whole ? 4 * kTileFloats : 2 * kTileFloats;
+      const float* next = part;
       for (int64_t key = 0; key < j.now->size; key += kTileKeys, weights += kTileBytes) {
         stores_are_done();
         _tile_loadd(4, weights, 64);
@@ -131,27 +91,25 @@ void accumulate(const AttentionShape& shape, const JoinArgs& j, const Scratch16&
           _tile_loadd(7, step + 3 * kTileBytes, 64);
           _tile_dpbf16ps(3, 4, 7);
         } else {
-          _tile_loadd(5, weights + kKeyTiles * kTileBytes, 64);
-          _tile_dpbf16ps(2, 5, 6);
+          if (whole) {
+            _tile_loadd(5, weights + kKeyTiles * kTileBytes, 64);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+          }
           if (last) pairs.gather(2);
-          _tile_dpbf16ps(3, 5, 7);
         }
         if (last) {
           pairs.gather(3);
           pairs.advance();
         }
         step = pairs.next(step);
-        if (key > 0) joining.join(kJoined);
+        if (next < end)
+          for (int i = 0; i < 8; ++i, next += 16) _mm_prefetch(next, _MM_HINT_T0);
         ahead.step();
       }
-      joining.join(Joining<kFewHeads>::kAll);
-      joining.start(head, d);
-      waiting = true;
+      sums.store(whole);
     }
   }
-  sums.store();
-  stores_are_done();
-  joining.join(Joining<kFewHeads>::kAll);
 }
 
 }  // namespace indexshare::amx

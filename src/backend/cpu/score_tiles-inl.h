@@ -61,7 +61,7 @@ void score_few_heads(const AttentionShape& shape, const JoinArgs& j, const Scrat
   RowTiles<Rows, 4, 3> rows(shape, scratch, j.now->size);
   for (int64_t key = 0; key < j.now->size; key += 64) {
     float* logits = scratch.logits + key * 16;
-    const SumTiles sums{{logits, logits + 256, logits + 512, logits + 768}};
+    const SumTiles sums(logits);
     zero_sums();
     const std::byte* queries = j.queries;
     for (int64_t d = 0; d < shape.dim; d += 32, queries += kTileBytes) {
@@ -87,11 +87,12 @@ void score_few_heads(const AttentionShape& shape, const JoinArgs& j, const Scrat
   }
 }
 
-// Of more: all heads, 32 at a time, meet as many dims of 32 keys as the ring holds, then the next dims.
+// Of more: all heads, 32 at a time, meet as many dims of 32 keys as the ring holds, then the next dims. The
+// ring is short, as it is read again behind as many queries as it holds dims: both fit the first cache.
 template <class Rows>
 void score_many_heads(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
                       Ahead<Rows>& ahead) {
-  constexpr int kRing = 9;
+  constexpr int kRing = 6;
   constexpr int64_t kNextHeads = kKeyBlock * 16;
   const int64_t dim_tiles = num_dim_tiles(shape), head_tiles = num_head_tiles(shape);
   RowTiles<Rows, 2, kRing> rows(shape, scratch, j.now->size);
@@ -101,8 +102,9 @@ void score_many_heads(const AttentionShape& shape, const JoinArgs& j, const Scra
       const std::byte* oldest = rows.oldest();
       for (int64_t tile = 0; tile < head_tiles; tile += 2) {
         float* logits = scratch.logits + tile * kNextHeads + key * 16;
-        const SumTiles sums{{logits, logits + 256, logits + kNextHeads, logits + kNextHeads + 256}};
-        begin == 0 ? zero_sums() : sums.load();
+        const SumTiles sums(logits, logits + kNextHeads);
+        const bool whole = 16 * (tile + 1) < shape.heads;
+        begin == 0 ? zero_sums() : sums.load(whole);
         const std::byte *step = oldest, *queries = j.queries + (tile * dim_tiles + 2 * begin) * kTileBytes;
         const bool last = tile + 2 == head_tiles;
         for (int64_t k = begin; k < end; ++k, queries += 2 * kTileBytes, step = rows.next(step)) {
@@ -113,16 +115,18 @@ void score_many_heads(const AttentionShape& shape, const JoinArgs& j, const Scra
           _tile_dpbf16ps(0, 4, 6);
           if (last) rows.gather(0);
           _tile_dpbf16ps(1, 5, 6);
-          _tile_loadd(7, queries + kTileBytes, 64);
-          _tile_dpbf16ps(2, 4, 7);
-          _tile_dpbf16ps(3, 5, 7);
+          if (whole) {
+            _tile_loadd(7, queries + kTileBytes, 64);
+            _tile_dpbf16ps(2, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+          }
           if (last) {
             rows.gather(1);
             rows.advance();
           }
           ahead.step();
         }
-        sums.store();
+        sums.store(whole);
       }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For sparse_attention_amx.cpp alone: the softmax of a block of logits whose maximum is found first. Its
-// weights become left tiles, 16 heads x 32 keys in bf16; maxima and sums of blocks are joined.
+// For sparse_attention_amx.cpp alone: the softmax of a block of logits. Its weights become left tiles, 16
+// heads x 32 keys in bf16.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +14,6 @@
 #ifdef INDEXSHARE_HAS_TILES
 
 namespace indexshare::amx {
-
-// exp(x) to 2 ulp for x <= 0; NaN stays NaN, 0 where the result would be subnormal.
-inline Vector exponential(Vector x) {
-  const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ);
-  const Vector n =
-      _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
-  // ln 2 in two parts, the first short enough for exact products.
-  Vector r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  Vector p = _mm512_set1_ps(1.9875691500e-4f);
-  constexpr float kRest[] = {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
-                             5.0000001201e-1f};
-  for (float c : kRest) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-  p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-  return _mm512_maskz_scalef_ps(normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
-}
 
 // Largest logit to what is subtracted: exp(-inf - -inf) counts as 0.
 inline Vector shift_of(Vector largest) {
@@ -64,25 +48,7 @@ inline void transpose(__m512i v[16]) {
   }
 }
 
-/// Largest logit and sum of weights of 16 heads.
-struct Softmax {
-  Vector largest, sum;
-};
-
-struct JoinFactors {
-  Vector keep, add;
-};
-
-// into = into joined with later, and the factors that the outputs take.
-inline JoinFactors join(Softmax& into, const Softmax& later) {
-  const Vector largest = _mm512_max_ps(into.largest, later.largest), shift = shift_of(largest);
-  const JoinFactors f{exponential(_mm512_sub_ps(into.largest, shift)),
-                      exponential(_mm512_sub_ps(later.largest, shift))};
-  into = {largest, _mm512_fmadd_ps(later.sum, f.add, _mm512_mul_ps(into.sum, f.keep))};
-  return f;
-}
-
-// 2^x for x <= 0 to 2^-18 of it, a fraction of what rounding to bf16 takes. NaN stays NaN.
+// 2^x to 2^-18 of it, a fraction of what rounding to bf16 takes. NaN stays NaN.
 inline Vector power_of_2(Vector x) {
   constexpr float kPower[] = {1.0000026f, 0.69300383f, 0.24144276f, 0.052011461f, 0.013534168f};
   const Vector r = _mm512_reduce_ps(x, 0x09);  // x - floor(x)
@@ -91,21 +57,54 @@ inline Vector power_of_2(Vector x) {
   return _mm512_scalef_ps(p, x);
 }
 
+/// Of 16 heads: what weights are relative to, 2^(logit - reference) with logits in powers of 2, and their
+/// sum.
+struct Softmax {
+  Vector reference, sum;
+};
+
+struct JoinFactors {
+  Vector keep, add;
+};
+
+// into = into joined with later, and the factors that the outputs take.
+inline JoinFactors join(Softmax& into, const Softmax& later) {
+  const Vector reference = _mm512_max_ps(into.reference, later.reference), shift = shift_of(reference);
+  const JoinFactors f{power_of_2(_mm512_sub_ps(into.reference, shift)),
+                      power_of_2(_mm512_sub_ps(later.reference, shift))};
+  into = {reference, _mm512_fmadd_ps(later.sum, f.add, _mm512_mul_ps(into.sum, f.keep))};
+  return f;
+}
+
+// A later maximum that exceeds the reference by less than this many powers of 2 leaves it in place: f32 and
+// bf16 are as precise there, and earlier sums need no new scale.
+constexpr float kExcess = 16;
+
 // Weights of 16 heads, whose logits are [keys, 16]: 32 keys a tile. Their sum is that of the rounded ones, as
-// the outputs are.
-inline Softmax weigh(const AttentionShape& shape, const float* logits, int64_t size, std::byte* weights) {
-  const Vector scale = _mm512_set1_ps(shape.scale), log2_e = _mm512_set1_ps(1.44269504f);
+// the outputs are. Returns what earlier sums are to be multiplied by.
+inline Vector weigh(const AttentionShape& shape, const float* logits, int64_t size, bool first,
+                    std::byte* weights, Softmax& s) {
+  const Vector scale = _mm512_set1_ps(shape.scale * 1.44269504f);  // to powers of 2
   const auto logit = [&](int64_t key) { return _mm512_load_ps(logits + key * 16); };
   Vector largest[4];  // neighbours wait for one another
   for (Vector& v : largest) v = _mm512_set1_ps(-__builtin_inff());
   for (int64_t key = 0; key < size; ++key)
     largest[key % 4] = _mm512_max_ps(largest[key % 4], _mm512_mul_ps(logit(key), scale));
-  Softmax s{_mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3])),
-            _mm512_setzero_ps()};
-  const Vector shift = shift_of(s.largest);
+  const Vector reference =
+      _mm512_max_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_max_ps(largest[2], largest[3]));
+  Vector keep = _mm512_set1_ps(1.0f);
+  if (first) {
+    s = {reference, _mm512_setzero_ps()};
+  } else {
+    const __mmask16 far =
+        _mm512_cmp_ps_mask(reference, _mm512_add_ps(s.reference, _mm512_set1_ps(kExcess)), _CMP_GT_OQ);
+    keep = _mm512_mask_mov_ps(keep, far, power_of_2(_mm512_sub_ps(s.reference, reference)));
+    s = {_mm512_mask_mov_ps(s.reference, far, reference), _mm512_mul_ps(s.sum, keep)};
+  }
+  const Vector shift = shift_of(s.reference);
   const auto weight = [&](int64_t key) {
     if (key >= size) return _mm512_setzero_ps();
-    return power_of_2(_mm512_mul_ps(_mm512_fmsub_ps(logit(key), scale, shift), log2_e));
+    return power_of_2(_mm512_fmsub_ps(logit(key), scale, shift));
   };
   alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                            21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
@@ -123,7 +122,7 @@ inline Softmax weigh(const AttentionShape& shape, const float* logits, int64_t s
     for (int64_t i = 0; i < 16; ++i)
       _mm512_storeu_si512(weights + begin / kTileKeys * kTileBytes + 64 * i, pairs[i]);
   }
-  return s;
+  return keep;
 }
 }  // namespace indexshare::amx
 

@@ -2,12 +2,11 @@
 //   logit(h, s) = (query_latent[h] . latent[s] + query_rope[h] . rope[s]) * scale
 //   output[h] = sum_s softmax(logit)(s) * latent[s]   over the row's list of s, all s <= t where there is
 //   none
-// A list is cut into chunks and a chunk into blocks, by index in the list and its length alone. A block's
-// softmax starts afresh; blocks join their chunk in ascending order, and chunks their row. Each thread takes
-// a share: a run of chunks, whatever rows they belong to, with about as many keys as the others'. Of a row
-// cut by the end of a share, the chunks behind the cut ("tails") keep states of their own and are merged when
-// all are done: the same sums in the same order. A few rows advance together, block by block, for the
-// caches' sake.
+// A list is cut into chunks and a chunk into blocks, by index in the list and its length alone. A chunk
+// starts afresh; blocks join their chunk in ascending order, and chunks their row. Each thread takes a share:
+// a run of chunks, whatever rows they belong to, with about as many keys as the others'. Of a row cut by the
+// end of a share, the chunks behind the cut ("tails") keep states of their own and are merged when all are
+// done: the same sums in the same order. A few rows advance together, block by block, for the caches' sake.
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -20,6 +19,7 @@ namespace indexshare {
 
 namespace {
 
+constexpr int64_t kLeastChunk = 2 * kKeyBlock;
 constexpr int64_t kMaxChunks = 64;            // bounds the tails of a row
 constexpr int64_t kMaxTogether = 16;          // rows
 constexpr int64_t kWorthAThread = 4'000'000;  // multiply-adds
@@ -31,7 +31,7 @@ struct Row {
   // Chunk boundaries depend on the list's length alone.
   int64_t chunk_size() const {
     const int64_t even = (count + kMaxChunks - 1) / kMaxChunks;
-    return std::max<int64_t>(1, (even + kKeyBlock - 1) / kKeyBlock) * kKeyBlock;
+    return std::max<int64_t>(1, (even + kLeastChunk - 1) / kLeastChunk) * kLeastChunk;
   }
   int64_t num_chunks() const { return count <= 0 ? 0 : (count + chunk_size() - 1) / chunk_size(); }
 };
@@ -69,12 +69,16 @@ struct AttentionRun {
 
 // Elements [begin, begin + size) of a row's list.
 void locate(const AttentionRun& run, const Row& row, int64_t begin, int64_t size, KeyBlock& block) {
-  const auto page_size = static_cast<uint32_t>(run.args.cache.page_size);
-  const int32_t* slots = run.args.slots ? run.args.slots + row.index * run.args.width + begin : nullptr;
-  for (int64_t i = 0; i < size; ++i) {
-    const auto place = static_cast<uint32_t>(slots ? slots[i] : begin + i);
-    const uint32_t page = place / page_size;
-    block.rows[i] = run.shape.rows.row(slots ? page : row.sequence->page_table[page], place % page_size);
+  const LatentLayout& layout = run.shape.rows;
+  const int64_t page_size = run.args.cache.page_size;
+  if (run.args.slots) {
+    const int32_t* slots = run.args.slots + row.index * run.args.width + begin;
+    for (int64_t i = 0; i < size; ++i) block.rows[i] = layout.slot(slots[i]);
+  } else {
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t place = begin + i;
+      block.rows[i] = layout.row(row.sequence->page_table[place / page_size], place % page_size);
+    }
   }
   block.size = size;
 }
@@ -173,14 +177,14 @@ class Worker {
     const Row& row = part.row;
     const bool tail = part.first > 0;
     const int64_t size = row.chunk_size(), begin = part.chunk * size, end = std::min(begin + size, row.count);
-    const bool joins_row = !tail && part.chunk > 0, own_state = joins_row && size > kKeyBlock;
+    const bool own_state = !tail && part.chunk > 0;
     float* to = tail        ? states.tail(part.chunk - part.first)
                 : own_state ? states.chunk(part.number)
                             : states.row(part.number);
     const int64_t at = begin + part.at;
     Task task{row, at, std::min(kKeyBlock, end - at), queries_ + slot(part) * query_bytes_, to};
     const bool last = at + task.size == end;
-    task.first = at == begin && (own_state || !joins_row);
+    task.first = at == begin;
     task.merge_into = last && own_state ? states.row(part.number) : nullptr;
     task.arrange_queries = part.chunk == part.first && at == begin;
     task.finish = last && !tail && end == row.count;

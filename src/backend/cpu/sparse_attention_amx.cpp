@@ -75,22 +75,33 @@ void arrange_queries(const AttentionShape& shape, const SparseAttentionArgs& a, 
 
 // ---- softmax ----
 
-// All heads' weights; the state's maxima and sums, and the factors its outputs take.
+// Sums of the heads that got a new reference.
+void rescale(const AttentionShape& shape, const float* keep, float* output) {
+  for (int64_t d = 0; d < shape.latent; d += 32)
+    for (int64_t h = 0; h < shape.heads; h += 16)
+      for (int half = 0; half < 2; ++half, output += kTileFloats)
+        for (int64_t i = 0; i < 16; ++i) {
+          const float factor = keep[h + i];
+          if (factor == 1.0f) continue;
+          float* at = output + 16 * i;
+          _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor)));
+        }
+}
+
+// All heads' weights; the state's references and sums, and its outputs where those references change.
 void weigh_block(const AttentionShape& shape, const JoinArgs& j, const Scratch16& scratch,
                  const AttentionState& state) {
+  __mmask16 changed = 0;
   for (int64_t h = 0; h < shape.heads; h += 16) {
-    const Softmax block = weigh(shape, scratch.logits + h * kKeyBlock, j.now->size,
-                                scratch.weights + h / 16 * kKeyTiles * kTileBytes);
-    Softmax all = block;
-    if (!j.first) {
-      all = {_mm512_loadu_ps(state.largest + h), _mm512_loadu_ps(state.sum + h)};
-      const JoinFactors f = join(all, block);
-      _mm512_storeu_ps(scratch.keep + h, f.keep);
-      _mm512_storeu_ps(scratch.add + h, f.add);
-    }
-    _mm512_storeu_ps(state.largest + h, all.largest);
-    _mm512_storeu_ps(state.sum + h, all.sum);
+    Softmax s{_mm512_loadu_ps(state.reference + h), _mm512_loadu_ps(state.sum + h)};
+    const Vector keep = weigh(shape, scratch.logits + h * kKeyBlock, j.now->size, j.first,
+                              scratch.weights + h / 16 * kKeyTiles * kTileBytes, s);
+    changed |= _mm512_cmp_ps_mask(keep, _mm512_set1_ps(1.0f), _CMP_NEQ_UQ);
+    _mm512_storeu_ps(scratch.keep + h, keep);
+    _mm512_storeu_ps(state.reference + h, s.reference);
+    _mm512_storeu_ps(state.sum + h, s.sum);
   }
+  if (changed != 0) rescale(shape, scratch.keep, state.output);
 }
 
 template <class Rows>
@@ -121,20 +132,38 @@ void join_block(const AttentionShape& shape, const JoinArgs& j, std::byte* memor
 void merge(const AttentionShape& shape, float* into_memory, float* later_memory) {
   const AttentionState into(into_memory, shape), later(later_memory, shape);
   for (int64_t h = 0; h < shape.heads; h += 16) {
-    Softmax all{_mm512_loadu_ps(into.largest + h), _mm512_loadu_ps(into.sum + h)};
-    const JoinFactors f = join(all, {_mm512_loadu_ps(later.largest + h), _mm512_loadu_ps(later.sum + h)});
-    _mm512_storeu_ps(into.largest + h, all.largest);
+    Softmax all{_mm512_loadu_ps(into.reference + h), _mm512_loadu_ps(into.sum + h)};
+    const JoinFactors f = join(all, {_mm512_loadu_ps(later.reference + h), _mm512_loadu_ps(later.sum + h)});
+    _mm512_storeu_ps(into.reference + h, all.reference);
     _mm512_storeu_ps(into.sum + h, all.sum);
-    _mm512_storeu_ps(later.largest + h, f.keep);  // spent: room for the two factors
+    _mm512_storeu_ps(later.reference + h, f.keep);  // spent: room for the two factors
     _mm512_storeu_ps(later.sum + h, f.add);
   }
-  for (int64_t h = 0; h < shape.num_heads; ++h) {
-    const Vector keep = _mm512_set1_ps(later.largest[h]), add = _mm512_set1_ps(later.sum[h]);
-    float* to = into.output + h * shape.latent;
-    const float* from = later.output + h * shape.latent;
-    for (int64_t d = 0; d < shape.latent; d += 16) {
-      const Vector kept = _mm512_mul_ps(_mm512_loadu_ps(to + d), keep);
-      _mm512_storeu_ps(to + d, _mm512_fmadd_ps(_mm512_loadu_ps(from + d), add, kept));
+  float* to = into.output;
+  const float* from = later.output;
+  for (int64_t d = 0; d < shape.latent; d += 32)
+    for (int64_t h = 0; h < shape.heads; h += 16)
+      for (int half = 0; half < 2; ++half)
+        for (int64_t i = 0; i < 16; ++i, to += 16, from += 16) {
+          const Vector keep = _mm512_set1_ps(later.reference[h + i]), add = _mm512_set1_ps(later.sum[h + i]);
+          const Vector kept = _mm512_mul_ps(_mm512_loadu_ps(to), keep);
+          _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_loadu_ps(from), add, kept));
+        }
+}
+
+void finish(const AttentionShape& shape, float* memory, float* output) {
+  const AttentionState state(memory, shape);
+  for (int64_t h = 0; h < shape.num_heads; ++h, output += shape.latent_dim) {
+    const Vector share = _mm512_set1_ps(1 / state.sum[h]);
+    const float* from = state.output + h / 16 * 2 * kTileFloats + h % 16 * 16;
+    for (int64_t d = 0; d < shape.latent_dim; d += 32, from += shape.heads / 16 * 2 * kTileFloats) {
+      Vector low = _mm512_loadu_ps(from), high = _mm512_loadu_ps(from + kTileFloats);
+      natural_order(low, high);
+      const __mmask32 there = first_of_32(shape.latent_dim - d);
+      _mm512_mask_storeu_ps(output + d, static_cast<__mmask16>(there), _mm512_mul_ps(low, share));
+      if (there >> 16)
+        _mm512_mask_storeu_ps(output + d + 16, static_cast<__mmask16>(there >> 16),
+                              _mm512_mul_ps(high, share));
     }
   }
 }
@@ -147,6 +176,7 @@ void use_attention_tiles(AttentionKernel& kernel) {
   kernel.arrange_queries = arrange_queries;
   kernel.join_block = join_block;
   kernel.merge = merge;
+  kernel.finish = finish;
 }
 
 }  // namespace indexshare

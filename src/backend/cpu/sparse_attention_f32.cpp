@@ -173,7 +173,7 @@ HWY_INLINE Floats weight_of(Floats a, Floats b) {
 // Logits to weights of the step under its new maximum; sums and maxima updated.
 void weigh(const AttentionShape& shape, const Step& b, const AttentionState& state) {
   for (int64_t h = 0; h < shape.heads; h += kLanesI) {
-    const Floats before = load(state.largest + h);
+    const Floats before = load(state.reference + h);
     Floats largest = before;
     for (int64_t i = 0; i < b.size; ++i) largest = hn::Max(largest, load(b.weights + i * shape.heads + h));
     const Floats rescale = weight_of(before, largest);
@@ -184,7 +184,7 @@ void weigh(const AttentionShape& shape, const Step& b, const AttentionState& sta
       store(weight, w);
       sum = hn::Add(sum, weight);
     }
-    store(largest, state.largest + h);
+    store(largest, state.reference + h);
     store(sum, state.sum + h);
     store(rescale, b.rescale + h);
   }
@@ -222,7 +222,7 @@ HWY_INLINE void output_tile(const AttentionShape& shape, const Step& b, int64_t 
 // The state of one block.
 void attend_block(const AttentionShape& shape, const JoinArgs& j, Step& step, float* memory) {
   const AttentionState state(memory, shape);
-  for (int64_t h = 0; h < shape.heads; ++h) state.largest[h] = -__builtin_inff();
+  for (int64_t h = 0; h < shape.heads; ++h) state.reference[h] = -__builtin_inff();
   __builtin_memset(state.sum, 0, static_cast<size_t>(shape.state_floats() - shape.heads) * sizeof(float));
   for (int64_t begin = 0; begin < j.now->size; begin += kStep) {
     step.size = HWY_MIN(kStep, j.now->size - begin);
@@ -238,15 +238,15 @@ void attend_block(const AttentionShape& shape, const JoinArgs& j, Step& step, fl
 void merge(const AttentionShape& shape, float* into_memory, float* later_memory) {
   const AttentionState into(into_memory, shape), later(later_memory, shape);
   for (int64_t h = 0; h < shape.heads; h += kLanesI) {
-    const Floats a = load(into.largest + h), b = load(later.largest + h), largest = hn::Max(a, b);
+    const Floats a = load(into.reference + h), b = load(later.reference + h), largest = hn::Max(a, b);
     const Floats keep = weight_of(a, largest), add = weight_of(b, largest);
     store(hn::MulAdd(load(later.sum + h), add, hn::Mul(load(into.sum + h), keep)), into.sum + h);
-    store(largest, into.largest + h);
+    store(largest, into.reference + h);
     store(keep, later.sum + h);  // spent: room for the two factors
-    store(add, later.largest + h);
+    store(add, later.reference + h);
   }
   for (int64_t h = 0; h < shape.num_heads; ++h) {
-    const Floats keep = broadcast(later.sum[h]), add = broadcast(later.largest[h]);
+    const Floats keep = broadcast(later.sum[h]), add = broadcast(later.reference[h]);
     for (int64_t d = h * shape.latent; d < (h + 1) * shape.latent; d += kLanesI)
       store(hn::MulAdd(load(later.output + d), add, hn::Mul(load(into.output + d), keep)), into.output + d);
   }

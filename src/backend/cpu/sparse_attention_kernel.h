@@ -41,10 +41,10 @@ struct AttentionShape {
 /// Unnormalised softmax over part of a list.
 struct AttentionState {
   AttentionState(float* memory, const AttentionShape& shape)
-      : largest(memory), sum(memory + shape.heads), output(memory + 2 * shape.heads) {}
-  float* largest;  // [heads] logit
-  float* sum;      // [heads] of exp(logit - largest)
-  float* output;   // [heads, latent] sum of exp(logit - largest) * latent
+      : reference(memory), sum(memory + shape.heads), output(memory + 2 * shape.heads) {}
+  float* reference;  // [heads] near the largest logit: what weights, exp(logit - reference), are relative to
+  float* sum;        // [heads] of weights
+  float* output;     // [heads, latent], or a layout of the kernel's own: sum of weights * latents
 };
 
 /// Where some elements of a row's list are cached.
@@ -65,8 +65,7 @@ struct AttentionKernel {
   size_t (*query_bytes)(const AttentionShape&);
   /// The queries of one row in the kernel's own layout.
   void (*arrange_queries)(const AttentionShape&, const SparseAttentionArgs&, int64_t row, std::byte* queries);
-  /// state = state joined with that of a block of later keys. The block's own state is formed first, so that
-  /// the result is bit for bit that of merge().
+  /// state = state joined with a block of later keys
   void (*join_block)(const AttentionShape&, const JoinArgs&, std::byte* scratch, float* state);
   /// into = into joined with the state of later keys, which is spent.
   void (*merge)(const AttentionShape&, float* into, float* later);
@@ -77,8 +76,7 @@ struct AttentionKernel {
 /// @param table_index KernelPath's
 AttentionKernel f32_attention_kernel(size_t table_index);
 
-/// Puts the tile kernel in place of an f32 one, but for finish(). Only where KernelPath::tiles; not for f32
-/// rows.
+/// Puts the tile kernel in place of an f32 one. Only where KernelPath::tiles; not for f32 rows.
 void use_attention_tiles(AttentionKernel& kernel);
 
 }  // namespace indexshare
