@@ -44,10 +44,10 @@ constexpr size_t kShareScratchBytes = size_t{1344} << 10;
 constexpr int64_t kFloatShareRows = 128;
 constexpr int64_t kIntegerShareRows = 64;
 
-// bf16: columns that are summed in tiles (y sums the rest), and bytes of so many columns of all rows of a
-// share.
-constexpr int64_t kTileDepth = 2048;
-constexpr int64_t kTileHeldBytes = int64_t{1} << 20;
+// bf16: columns of x that are held at once (y carries the sums), and bytes of so many columns of all rows of
+// a share.
+constexpr int64_t kTileDepth = 1536;
+constexpr int64_t kTileHeldBytes = int64_t{768} << 10;
 
 using ShareKernel = void (*)(const ProductShare& share);
 

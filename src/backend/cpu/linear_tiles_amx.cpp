@@ -3,11 +3,11 @@
 // bf16. What keeps the tile unit busy (measured): one factor in the first cache and one in the second, few
 // lines from beyond and never many at once, and a C that is stored while the next one's products run
 // already. Hence:
-//   - the share's rows of x are converted first, 2048 columns of as many rows as fill half of the second
+//   - the share's rows of x are converted first, 1536 columns of as many rows as fill a third of the second
 //     cache, and stay there while all its panels pass;
 //   - a chunk of a panel (32 KiB as bf16) stays in the first cache while all these rows pass, which are
 //     loaded with the hint not to stay: with plain loads no more than 16 KiB do;
-//   - C waits in `sums` from one chunk to the next: no cut shows;
+//   - C waits in `sums` from one chunk to the next, and in y for the next columns: no cut shows;
 //   - a tile of C moves out just before its register is needed again, straight to y where y takes whole
 //     tiles; y's lines are asked for a few at a time during the block's last steps.
 #include <cstring>
@@ -56,8 +56,8 @@ class Run {
         scratch_(*reinterpret_cast<Scratch*>(share.scratch)),
         num_steps_(weight_.num_steps() * step_columns(E) / 32),
         panel_bytes_(weight_.panel_bytes()),
-        stream_(product_.num_rows * product_.y_stride * 4 > kStreamedBytes && product_.y_stride % 16 == 0 &&
-                reinterpret_cast<uintptr_t>(product_.y) % 64 == 0) {}
+        stream_(num_steps_ <= kDepth && product_.num_rows * product_.y_stride * 4 > kStreamedBytes &&
+                product_.y_stride % 16 == 0 && reinterpret_cast<uintptr_t>(product_.y) % 64 == 0) {}
 
   void multiply() {
     for (int64_t step = 0; step < num_steps_; step += kDepth) {
@@ -78,7 +78,6 @@ class Run {
   struct Target {
     float* y = nullptr;
     int64_t num_rows = 0, num_columns = 0;
-    bool add = false;  // to what y holds
   };
 
   // Where the tiles of C go.
@@ -89,9 +88,18 @@ class Run {
     std::byte* at(int t) const { return first + t % 2 * next_columns + t / 2 * next_rows; }
   };
 
+  Place place_in_y(const Target& target) const {
+    const int64_t row_bytes = product_.y_stride * 4;
+    return {reinterpret_cast<std::byte*>(target.y), 64, kTileRows * row_bytes, row_bytes};
+  }
+
+  // What C is before the first product.
+  enum class Start { zero, load, stay };
+
+  // Or else vectors carry its tiles, by way of the sums.
   bool stored_by_tiles(const Target& target) const {
     const bool whole_rows = target.num_rows % kTileRows == 0 || share_.num_rows < kTileRows;
-    return whole_rows && target.num_columns == kPanelWidth && !target.add && !stream_;
+    return whole_rows && target.num_columns == kPanelWidth && !stream_;
   }
 
   // The share before had the same rows where its product has the same x.
@@ -140,7 +148,7 @@ class Run {
   // Rows counted within the share.
   Target target_of(int64_t panel, int64_t row, int64_t num_rows) const {
     return {product_.y + (share_.row_begin + row) * product_.y_stride + panel * kPanelWidth, num_rows,
-            smaller(weight_.out_dim() - panel * kPanelWidth, kPanelWidth), depth_.begin > 0};
+            smaller(weight_.out_dim() - panel * kPanelWidth, kPanelWidth)};
   }
 
   void multiply_block(const PanelSteps& steps, int64_t row, const std::byte* tiles, PanelTiles<E>& weights) {
@@ -152,44 +160,49 @@ class Run {
     Sums& sums = scratch_.sums[first && last ? block % 2 : block];
     const int64_t num_steps = steps.end - steps.begin;
     const Target target = target_of(steps.panel, row, smaller(kBlockRows, share_.num_rows - row));
-    if (last && (target.add || !stream_)) fetch_y(target, num_steps);
+    const bool by_tiles = stored_by_tiles(target), carried = first && depth_.begin > 0;
+    if (last && !stream_) fetch_y(target, num_steps);
+    if (carried && !by_tiles) {
+      drain();
+      read_y(target, sums);
+    }
+    const Place waiting{reinterpret_cast<std::byte*>(sums.values), kTileBytes, 2 * kTileBytes, 64};
+    const Place in_y = place_in_y(target);
+    const Start start = first && !carried          ? Start::zero
+                        : held_ == &sums && !first ? Start::stay
+                                                   : Start::load;
+    const Place& from = first && by_tiles ? in_y : waiting;
     if (target.num_rows > kTileRows) {
-      multiply_steps<2>(x, tiles, num_steps, sums, first, weights);
+      multiply_steps<2>(x, tiles, num_steps, start, from, weights);
     } else {
-      multiply_steps<1>(x, tiles, num_steps, sums, first, weights);
+      multiply_steps<1>(x, tiles, num_steps, start, from, weights);
     }
-    out_ = {reinterpret_cast<std::byte*>(sums.values), kTileBytes, 2 * kTileBytes, 64};
-    if (!last) return;
-    if (stored_by_tiles(target)) {
-      const int64_t row_bytes = product_.y_stride * 4;
-      out_ = {reinterpret_cast<std::byte*>(target.y), 64, kTileRows * row_bytes, row_bytes};
-    } else {
-      target_ = target;
-    }
+    held_ = &sums;
+    out_ = last && by_tiles ? in_y : waiting;
+    if (last && !by_tiles) target_ = target;
   }
 
   // C of the block before moves out first, to its sums or to y, and by way of the sums where y wants vectors.
   template <int kTiles>
-  void multiply_steps(const std::byte* x, const std::byte* tiles, int64_t num_steps, Sums& sums, bool zero,
-                      PanelTiles<E>& weights) {
-    if (zero) {
-      multiply_step<kTiles, true, false>(x, tiles, sums);
-    } else if (held_ != &sums) {
-      multiply_step<kTiles, true, true>(x, tiles, sums);
+  void multiply_steps(const std::byte* x, const std::byte* tiles, int64_t num_steps, Start start,
+                      const Place& from, PanelTiles<E>& weights) {
+    if (start == Start::zero) {
+      multiply_step<kTiles, Start::zero>(x, tiles, from);
+    } else if (start == Start::load) {
+      multiply_step<kTiles, Start::load>(x, tiles, from);
     } else {
-      multiply_step<kTiles, false, false>(x, tiles, sums);
+      multiply_step<kTiles, Start::stay>(x, tiles, from);
     }
     const Sums* left = held_;
     const Target target = target_;
     target_.num_rows = 0;
-    held_ = &sums;
     held_tiles_ = kTiles;
     turn(weights);
     // A few rows of y after each step: many lines at once would fill the buffers that tile loads need, too.
     const int64_t rows_a_step = (target.num_rows + num_steps - 1) / num_steps;
     if (target.num_rows > 0) write_y(*left, target, 0, rows_a_step);
     for (int64_t step = 1; step < num_steps; ++step) {
-      multiply_step<kTiles, false, false>(x + step * kWideStep, tiles + step * kWideStep, sums);
+      multiply_step<kTiles, Start::stay>(x + step * kWideStep, tiles + step * kWideStep, from);
       turn(weights);
       if (step * rows_a_step < target.num_rows)
         write_y(*left, target, step * rows_a_step, (step + 1) * rows_a_step);
@@ -207,18 +220,19 @@ class Run {
   }
 
 #define INDEXSHARE_EXCHANGE(tile)                                                  \
-  if constexpr (kExchange) {                                                       \
+  if constexpr (kStart != Start::stay) {                                           \
     if (held_tiles_ > tile / 2) _tile_stored(tile, out_.at(tile), out_.row_bytes); \
-    if constexpr (kLoad) {                                                         \
-      _tile_loadd(tile, sums.values[tile], 64);                                    \
-    } else {                                                                       \
+    if constexpr (kStart == Start::zero) {                                         \
       _tile_zero(tile);                                                            \
+    } else if constexpr (tile / 2 < kTiles) {                                      \
+      _tile_loadd(tile, from.at(tile), from.row_bytes);                            \
     }                                                                              \
   }
 
   // Tiles: C 0..3, x 4 and 5, weights 6 and 7.
-  template <int kTiles, bool kExchange, bool kLoad>
-  [[gnu::always_inline]] void multiply_step(const std::byte* x, const std::byte* tiles, Sums& sums) {
+  template <int kTiles, Start kStart>
+  [[gnu::always_inline]] void multiply_step(const std::byte* x, const std::byte* tiles,
+                                            [[maybe_unused]] const Place& from) {
     _tile_stream_loadd(4, x, 64);
     _tile_loadd(6, tiles, 64);
     INDEXSHARE_EXCHANGE(0)
@@ -256,17 +270,24 @@ class Run {
     fetched_rows_a_turn_ = (target.num_rows + turns - 1) / turns;
   }
 
+  void read_y(const Target& target, Sums& sums) const {
+    const auto mask = static_cast<uint32_t>((uint64_t{1} << target.num_columns) - 1);
+    const auto low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
+    for (int64_t r = 0; r < target.num_rows; ++r) {
+      const float* y = target.y + r * product_.y_stride;
+      _mm512_store_ps(sums.values[r / kTileRows * 2][r % kTileRows], _mm512_maskz_loadu_ps(low, y));
+      _mm512_store_ps(sums.values[r / kTileRows * 2 + 1][r % kTileRows], _mm512_maskz_loadu_ps(high, y + 16));
+    }
+    asm volatile("" : : : "memory");  // tile loads do not tell the compiler that they read
+  }
+
   void write_y(const Sums& sums, const Target& target, int64_t row_begin, int64_t row_end) const {
     const auto mask = static_cast<uint32_t>((uint64_t{1} << target.num_columns) - 1);
     const auto low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
     for (int64_t r = row_begin, end = smaller(row_end, target.num_rows); r < end; ++r) {
       float* y = target.y + r * product_.y_stride;
-      __m512 left = _mm512_load_ps(sums.values[r / kTileRows * 2][r % kTileRows]);
-      __m512 right = _mm512_load_ps(sums.values[r / kTileRows * 2 + 1][r % kTileRows]);
-      if (target.add) {
-        left = _mm512_add_ps(_mm512_maskz_loadu_ps(low, y), left);
-        right = _mm512_add_ps(_mm512_maskz_loadu_ps(high, y + 16), right);
-      }
+      const __m512 left = _mm512_load_ps(sums.values[r / kTileRows * 2][r % kTileRows]);
+      const __m512 right = _mm512_load_ps(sums.values[r / kTileRows * 2 + 1][r % kTileRows]);
       if (stream_ && target.num_columns == kPanelWidth) {
         _mm512_stream_ps(y, left);
         _mm512_stream_ps(y + 16, right);
