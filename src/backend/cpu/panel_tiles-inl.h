@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // For linear_tiles_amx.cpp alone: chunks of a panel as the tile unit takes them. bf16 weights are multiplied
 // where they lie, and the next chunk is fetched meanwhile. Others are widened right before their products,
-// into a buffer that stays in the first cache: done in pieces between products the same work takes more than
-// twice the time.
+// into a buffer that stays in the first cache: done in pieces between products the same work takes longer.
 #pragma once
 
 #include "backend/cpu/widen_tiles-inl.h"
