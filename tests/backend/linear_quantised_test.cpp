@@ -107,25 +107,27 @@ TEST_P(LinearQuantised, BatchInvariant) {
     }
 }
 
-// More rows than a share holds, more columns than it holds at once.
+// More rows than a share holds, more columns than it holds at once, and rows that end within a tile.
 TEST_P(LinearQuantised, RowsOfALargeBatch) {
-  constexpr int64_t kRows = 600, kIn = 2200, kOut = 40;
+  constexpr int64_t kOut = 40;
   if (GetParam() == "reference") GTEST_SKIP() << "has no blocks";
-  for (const WeightKind& kind : weight_kinds()) {
-    if (kind.dtype == DType::f32 || kind.dtype == DType::f16) continue;
-    SCOPED_TRACE(testing::Message() << kind);
-    Rng rng(12);
-    const HostMatrix weight(kind, kOut, kIn, rng);
-    const auto matrix = weight.load(*backend);
-    std::vector<float> x = rng.uniforms(kRows * kIn);
-    for (int64_t i = 127 * kIn; i < 128 * kIn; ++i) x[i] *= 1e-37f;  // sums are subnormal, many inputs too
-    const std::vector<float> y = linear(*backend, *matrix, x);
-    for (int64_t row : {0, 1, 127, 256, 511, 512, 599}) {
-      const std::vector<float> alone =
-          linear(*backend, *matrix, {x.begin() + row * kIn, x.begin() + (row + 1) * kIn});
-      ASSERT_EQ(bits_of(&y[row * kOut], kOut), bits_of(alone.data(), kOut)) << "row " << row;
+  for (const WeightKind& kind : weight_kinds())
+    for (const auto& [rows, in] : {std::pair<int64_t, int64_t>{600, 2200}, {20, 1600}, {33, 3200}}) {
+      if (kind.dtype == DType::f32 || kind.dtype == DType::f16) continue;
+      SCOPED_TRACE(testing::Message() << kind << " " << rows << " " << in);
+      Rng rng(12);
+      const HostMatrix weight(kind, kOut, in, rng);
+      const auto matrix = weight.load(*backend);
+      std::vector<float> x = rng.uniforms(rows * in);
+      const int64_t small = rows / 5 + 7;  // sums are subnormal, many inputs too
+      for (int64_t i = small * in; i < (small + 1) * in; ++i) x[i] *= 1e-37f;
+      const std::vector<float> y = linear(*backend, *matrix, x);
+      for (int64_t row : {int64_t{0}, int64_t{1}, small, rows / 2, rows - 17, rows - 1}) {
+        const std::vector<float> alone =
+            linear(*backend, *matrix, {x.begin() + row * in, x.begin() + (row + 1) * in});
+        ASSERT_EQ(bits_of(&y[row * kOut], kOut), bits_of(alone.data(), kOut)) << "row " << row;
+      }
     }
-  }
 }
 
 TEST_P(LinearQuantised, NaNAndInfinityStayInTheirRow) {

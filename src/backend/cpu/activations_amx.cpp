@@ -18,7 +18,7 @@ void convert_to_bf16(const HeldRows& rows, int64_t step_end, std::byte* tiles) {
     int64_t left = in_dim - rows.step * 32;
     std::byte* to = nullptr;
     for (int64_t step = 0; step < num_steps; ++step, x += 32, left -= 32, to += kHeldStepBytes) {
-      if (step % kChunkSteps == 0) to = tiles + place(r, step);
+      if (step % chunk_steps(rows.num_rows) == 0) to = tiles + place(r, step);
       const int64_t length = left < 0 ? 0 : left < 32 ? left : 32;
       const auto mask = static_cast<uint32_t>((uint64_t{1} << length) - 1);
       _mm_prefetch(x + kFetchAhead, _MM_HINT_T0);

@@ -44,10 +44,10 @@ constexpr size_t kShareScratchBytes = size_t{1344} << 10;
 constexpr int64_t kFloatShareRows = 128;
 constexpr int64_t kIntegerShareRows = 64;
 
-// bf16: columns that are summed in tiles (y sums the rest), and bytes of so many columns of all rows of a
-// share.
-constexpr int64_t kTileDepth = 2048;
-constexpr int64_t kTileHeldBytes = int64_t{1} << 20;
+// bf16: columns of x that are held at once (y carries the sums), and bytes of so many columns of all rows of
+// a share.
+constexpr int64_t kTileDepth = 1536;
+constexpr int64_t kTileHeldBytes = int64_t{768} << 10;
 
 using ShareKernel = void (*)(const ProductShare& share);
 
@@ -71,23 +71,26 @@ struct Stretch {
 };
 
 constexpr int64_t kBlockRows = 32;  // two row tiles, which meet a panel in four tiles of C
-constexpr int64_t kGroupRows = 64;  // pass a chunk of a panel
-constexpr int64_t kChunkSteps = 8;  // of 32 columns of `in`
+
+/// Steps of 32 columns of `in` that all rows pass before the next ones' turn. A chunk of a panel (32 KiB)
+/// stays in the first cache; a few rows that are read again and again should find room beside it.
+constexpr int64_t kChunkSteps = 16;
+constexpr int64_t chunk_steps(int64_t num_rows) {
+  return num_rows > 2 * kBlockRows ? kChunkSteps : kChunkSteps / 2;
+}
 
 constexpr int64_t kHeldStepBytes = kBlockRows * 64;
 
-/// Where held rows lie, in bytes: [group][chunk][block][step][row tile][16 rows][32], rows up to the next
-/// block.
+/// Where held rows lie, in bytes: [chunk][block][step][row tile][16 rows][32], rows up to the next block.
 struct HeldPlace {
   int64_t num_rows, num_steps;
 
   /// @param row within the share  @param step counted from HeldRows::step
   int64_t operator()(int64_t row, int64_t step) const {
-    const int64_t group = row / kGroupRows * kGroupRows, chunk = step / kChunkSteps * kChunkSteps;
-    const int64_t blocks = (std::min(kGroupRows, num_rows - group) + kBlockRows - 1) / kBlockRows;
-    const int64_t chunk_steps = std::min(kChunkSteps, num_steps - chunk);
-    const int64_t steps_before = group / kBlockRows * num_steps + blocks * chunk +
-                                 (row - group) / kBlockRows * chunk_steps + step - chunk;
+    const int64_t chunk = step / chunk_steps(num_rows) * chunk_steps(num_rows);
+    const int64_t blocks = (num_rows + kBlockRows - 1) / kBlockRows;
+    const int64_t steps_before =
+        blocks * chunk + row / kBlockRows * std::min(chunk_steps(num_rows), num_steps - chunk) + step - chunk;
     return steps_before * kHeldStepBytes + row % kBlockRows * 64;
   }
 };

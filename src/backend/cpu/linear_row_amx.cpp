@@ -21,8 +21,7 @@ namespace indexshare::amx {
 namespace {
 
 constexpr WeightElement E = WeightElement::int8;
-constexpr int64_t kDepth = kTileDepth / step_columns(E);  // steps
-constexpr int64_t kRowFetchAhead = 2048;                  // bytes, into the first cache
+constexpr int64_t kRowFetchAhead = 2048;  // bytes, into the first cache
 
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -66,7 +65,7 @@ struct Sums {
   __m512 left, right;  // of a panel's columns
 };
 
-// Steps from `group` on. @param stretch  of which they are part
+// A panel's. @param group  its first  @param stretch  what it is part of
 Sums sum_steps(const std::byte* group, int64_t num_steps, const float* x, const Stretch& stretch) {
   Sums sums{_mm512_setzero_ps(), _mm512_setzero_ps()};
   for (int64_t step = 0; step < num_steps; group += group_bytes(E)) {
@@ -111,14 +110,7 @@ void multiply_row(const ProductShare& share) {
   const std::byte* panels = weight.panels();
   const Stretch stretch{panels + share.panel_end * panel_bytes, share.next};
   for (int64_t panel = share.panel_begin; panel < share.panel_end; ++panel) {
-    Sums y{_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (int64_t step = 0; step < weight.num_steps(); step += kDepth) {
-      const int64_t steps = smaller(kDepth, weight.num_steps() - step);
-      const std::byte* group = panels + panel * panel_bytes + step / steps_per_group(E) * group_bytes(E);
-      const Sums sums = sum_steps(group, steps, x + step * step_columns(E), stretch);
-      y.left = step == 0 ? sums.left : _mm512_add_ps(y.left, sums.left);
-      y.right = step == 0 ? sums.right : _mm512_add_ps(y.right, sums.right);
-    }
+    const Sums y = sum_steps(panels + panel * panel_bytes, weight.num_steps(), x, stretch);
     const int64_t first = panel * kPanelWidth;
     const auto mask =
         static_cast<uint32_t>((uint64_t{1} << smaller(weight.out_dim() - first, kPanelWidth)) - 1);
