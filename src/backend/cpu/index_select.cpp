@@ -57,6 +57,7 @@ Kernels choose_kernels([[maybe_unused]] RowFormat keys, const KernelPath& path) 
   if (path.tiles && keys != RowFormat::f32) {
     kernels.form = keys == RowFormat::int8 ? QueryForm::codes : QueryForm::bf16;
     kernels.score = amx::score_chunk;
+    kernels.candidates.append = amx::append_passing;
   } else if (path.vnni && keys == RowFormat::int8) {
     kernels.form = QueryForm::codes;
     kernels.score = vnni::score_chunk;
@@ -262,7 +263,8 @@ void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t 
     if (more) find(index + ahead);
     kernels_.score(scoring, chunk_at(index), more ? &chunk_at(index + ahead) : nullptr);
     kernels_.candidates.take({memory.scores, memory.passes, memory.thresholds, &chunk_at(index),
-                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows});
+                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows,
+                              kernels_.candidates.append});
   }
 }
 
@@ -277,7 +279,7 @@ bool Selection::guess_thresholds(const RowBlock& block, int64_t begin, int64_t e
   take_chunks(block, begin * kChunkGroups + every / 2, every, chunks, scoring, memory, rows);
   const double expected =
       static_cast<double>(args_.topk) * static_cast<double>(chunks) / static_cast<double>(end - begin);
-  const auto rank = static_cast<int64_t>(expected + 4 * std::sqrt(expected) + 4);
+  const auto rank = static_cast<int64_t>(expected + 3 * std::sqrt(expected) + 3);
   for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.guess(rows[r], rank);
   return true;
 }
