@@ -28,6 +28,7 @@ constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
 constexpr int64_t kFewRows = 8, kMaxAhead = 1;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
 constexpr int64_t kSampleOneOf = 64;                   // chunks
+constexpr int64_t kLeastSample = 4, kLeastShare = 8;   // chunks; one of so many
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
 /// first_t.
@@ -273,8 +274,8 @@ void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t 
 bool Selection::guess_thresholds(const RowBlock& block, int64_t begin, int64_t end, const ScoreArgs& scoring,
                                  const ShareMemory& memory, Candidates* rows) const {
   const int64_t fits = (capacity_ - Candidates::kSlack) / kChunkKeys;
-  const int64_t chunks = std::min((end - begin) / kSampleOneOf, fits);
-  if (block.num_rows <= kFewRows || chunks < 2) return false;
+  const int64_t chunks = std::min(std::max((end - begin) / kSampleOneOf, kLeastSample), fits);
+  if (block.num_rows <= kFewRows || chunks < 2 || (end - begin) / chunks < kLeastShare) return false;
   const int64_t every = (end - begin) / chunks;
   take_chunks(block, begin * kChunkGroups + every / 2, every, chunks, scoring, memory, rows);
   const double expected =
