@@ -286,6 +286,7 @@ void take_chunk(const TakeArgs& a) {
       for (int64_t g = 0; g < kChunkGroups; g += kWordGroups)
         passing[static_cast<size_t>(g / kWordGroups)] &= visible(chunk, g, t);
     a.append(a.scores + r * kChunkKeys, positions, passing, c);
+    // The tail leaves the caches until the row's turn comes again; what it will reach then may be far off.
     __builtin_prefetch(c.scores + c.count + 16, 1);
     __builtin_prefetch(c.positions + c.count + 16, 1);
     if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);

@@ -42,7 +42,7 @@ struct Candidates {
 /// A bit for each key of a chunk.
 using ChunkBits = std::array<uint64_t, kChunkKeys / 64>;
 
-/// Adds the keys of a chunk that have a bit; may read a position and store 32 candidates in excess.
+/// Adds the keys of a chunk that have a bit; may read one key and store seven candidates in excess.
 using AppendPassing = void (*)(const float* scores, const int32_t* positions, const ChunkBits& passing,
                                Candidates& candidates);
 #ifdef INDEXSHARE_X86_KERNELS

@@ -28,7 +28,7 @@ constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
 constexpr int64_t kFewRows = 8, kMaxAhead = 1;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
 constexpr int64_t kSampleOneOf = 64;                   // chunks
-constexpr int64_t kLeastSample = 4, kLeastShare = 8;   // chunks; one of so many
+constexpr int64_t kLeastSample = 4, kSampleWorth = 5;  // chunks; not for less than so many samples
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
 /// first_t.
@@ -275,7 +275,7 @@ bool Selection::guess_thresholds(const RowBlock& block, int64_t begin, int64_t e
                                  const ShareMemory& memory, Candidates* rows) const {
   const int64_t fits = (capacity_ - Candidates::kSlack) / kChunkKeys;
   const int64_t chunks = std::min(std::max((end - begin) / kSampleOneOf, kLeastSample), fits);
-  if (block.num_rows <= kFewRows || chunks < 2 || (end - begin) / chunks < kLeastShare) return false;
+  if (block.num_rows <= kFewRows || chunks < 2 || (end - begin) / chunks < kSampleWorth) return false;
   const int64_t every = (end - begin) / chunks;
   take_chunks(block, begin * kChunkGroups + every / 2, every, chunks, scoring, memory, rows);
   const double expected =
