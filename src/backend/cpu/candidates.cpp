@@ -72,20 +72,24 @@ HWY_INLINE uint64_t visible(const KeyChunk& chunk, int64_t group, int64_t t) {
   return bits;
 }
 
-// Adds the keys that have a bit. Four at a time and without asking whether there are four: there mostly are
-// fewer, how many is hard to foresee, and what is stored in excess, the 65th key, is stored over.
-HWY_INLINE void append(const float* scores, const int32_t* positions, uint64_t bits, Candidates& c) {
-  float* to_scores = c.scores + c.count;
-  int32_t* to_positions = c.positions + c.count;
-  const int64_t count = std::popcount(bits);
-  c.count += count;
-  for (int64_t i = 0; i < count; i += 4)
-    for (int64_t k = i; k < i + 4; ++k) {
-      const int key = std::countr_zero(bits);
-      to_scores[k] = scores[key];
-      to_positions[k] = positions[key];
-      bits &= bits - 1;
-    }
+// Four keys at a time and without asking whether there are four: there mostly are fewer, how many is hard to
+// foresee, and what is stored in excess, the 65th key of a word, is stored over.
+void append_passing(const float* scores, const int32_t* positions, const ChunkBits& passing, Candidates& c) {
+  for (uint64_t bits : passing) {
+    float* to_scores = c.scores + c.count;
+    int32_t* to_positions = c.positions + c.count;
+    const int64_t count = std::popcount(bits);
+    c.count += count;
+    for (int64_t i = 0; i < count; i += 4)
+      for (int64_t k = i; k < i + 4; ++k) {
+        const int key = std::countr_zero(bits);
+        to_scores[k] = scores[key];
+        to_positions[k] = positions[key];
+        bits &= bits - 1;
+      }
+    scores += 64;
+    positions += 64;
+  }
 }
 
 // Forgets the candidates from `first` on that Fix(t) holds anyway.
@@ -275,17 +279,16 @@ void take_chunk(const TakeArgs& a) {
   }
   for (int64_t r = 0; r < a.num_rows; ++r) {
     Candidates& c = a.candidates[r];
-    const Candidates& later =
-        a.candidates[HWY_MIN(r + 6, a.num_rows - 1)];  // its tail has left the first cache
-    __builtin_prefetch(later.scores + later.count, 1);
-    __builtin_prefetch(later.positions + later.count, 1);
     const int64_t t = a.first_t + r, before = c.count;
-    for (int64_t g = 0; g < kChunkGroups; g += kWordGroups) {
-      uint64_t bits;
-      std::memcpy(&bits, a.passes + r * kChunkGroups + g, sizeof bits);
-      if (!all_visible) bits &= visible(chunk, g, t);
-      append(a.scores + r * kChunkKeys + g * kKeyGroup, positions + g * kKeyGroup, bits, c);
-    }
+    ChunkBits passing;
+    std::memcpy(passing.data(), a.passes + r * kChunkGroups, sizeof passing);
+    if (!all_visible)
+      for (int64_t g = 0; g < kChunkGroups; g += kWordGroups)
+        passing[static_cast<size_t>(g / kWordGroups)] &= visible(chunk, g, t);
+    a.append(a.scores + r * kChunkKeys, positions, passing, c);
+    // The tail leaves the caches until the row's turn comes again; what it will reach then may be far off.
+    __builtin_prefetch(c.scores + c.count + 16, 1);
+    __builtin_prefetch(c.positions + c.count + 16, 1);
     if (a.left_out && c.count > before) leave_out(*a.left_out, t, before, c);
     if (c.full()) {
       cut(c);
@@ -315,14 +318,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace indexshare {
 
+HWY_EXPORT(append_passing);
 HWY_EXPORT(take_chunk);
 HWY_EXPORT(cut);
 HWY_EXPORT(guess);
 HWY_EXPORT(merge);
 
 CandidateKernels candidate_kernels(size_t table_index) {
-  return {HWY_DISPATCH_TABLE(take_chunk)[table_index], HWY_DISPATCH_TABLE(cut)[table_index],
-          HWY_DISPATCH_TABLE(guess)[table_index], HWY_DISPATCH_TABLE(merge)[table_index]};
+  return {HWY_DISPATCH_TABLE(append_passing)[table_index], HWY_DISPATCH_TABLE(take_chunk)[table_index],
+          HWY_DISPATCH_TABLE(cut)[table_index], HWY_DISPATCH_TABLE(guess)[table_index],
+          HWY_DISPATCH_TABLE(merge)[table_index]};
 }
 
 }  // namespace indexshare

@@ -5,10 +5,12 @@
 // fewer than topk pass it, it was too high and the stream has to be read again without it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 
 #include "backend/cpu/index_keys.h"
+#include "backend/cpu/tiles.h"
 
 namespace indexshare {
 
@@ -37,6 +39,18 @@ struct Candidates {
   bool full() const { return count > capacity - kSlack; }
 };
 
+/// A bit for each key of a chunk.
+using ChunkBits = std::array<uint64_t, kChunkKeys / 64>;
+
+/// Adds the keys of a chunk that have a bit; may read one key and store seven candidates in excess.
+using AppendPassing = void (*)(const float* scores, const int32_t* positions, const ChunkBits& passing,
+                               Candidates& candidates);
+#ifdef INDEXSHARE_X86_KERNELS
+namespace amx {
+void append_passing(const float* scores, const int32_t* positions, const ChunkBits& passing, Candidates& c);
+}
+#endif
+
 struct TakeArgs {
   const float* scores;     // [num_rows][kChunkKeys]
   const uint16_t* passes;  // [num_rows][kChunkGroups] which exceed `thresholds`, ScoreArgs::passes
@@ -45,9 +59,11 @@ struct TakeArgs {
   int64_t num_rows, first_t;     // positions of the rows: first_t, first_t + 1, ...
   const FixedPattern* left_out;  // positions Fix(t) does not compete (FILL); nullptr = all do
   Candidates* candidates;        // [num_rows]
+  AppendPassing append;
 };
 
 struct CandidateKernels {
+  AppendPassing append;
   /// What is visible of a chunk, cutting where a buffer gets full.
   void (*take)(const TakeArgs& args);
   /// Keeps the topk best (all where there are fewer); none of a row with a NaN.

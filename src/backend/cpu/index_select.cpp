@@ -28,6 +28,7 @@ constexpr int64_t kCandidateBytes = int64_t{5} << 20;  // of a row block
 constexpr int64_t kFewRows = 8, kMaxAhead = 1;         // chunks fetched ahead
 constexpr int64_t kWorthAThread = 1'000'000;           // multiply-adds
 constexpr int64_t kSampleOneOf = 64;                   // chunks
+constexpr int64_t kLeastSample = 4, kSampleWorth = 5;  // chunks; not for less than so many samples
 
 /// Rows [row_begin, row_begin + num_rows) of a sequence that have to be scored, the first at position
 /// first_t.
@@ -57,6 +58,7 @@ Kernels choose_kernels([[maybe_unused]] RowFormat keys, const KernelPath& path) 
   if (path.tiles && keys != RowFormat::f32) {
     kernels.form = keys == RowFormat::int8 ? QueryForm::codes : QueryForm::bf16;
     kernels.score = amx::score_chunk;
+    kernels.candidates.append = amx::append_passing;
   } else if (path.vnni && keys == RowFormat::int8) {
     kernels.form = QueryForm::codes;
     kernels.score = vnni::score_chunk;
@@ -262,7 +264,8 @@ void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t 
     if (more) find(index + ahead);
     kernels_.score(scoring, chunk_at(index), more ? &chunk_at(index + ahead) : nullptr);
     kernels_.candidates.take({memory.scores, memory.passes, memory.thresholds, &chunk_at(index),
-                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows});
+                              block.num_rows, block.first_t, fill ? &args_.pattern : nullptr, rows,
+                              kernels_.candidates.append});
   }
 }
 
@@ -271,13 +274,13 @@ void Selection::take_chunks(const RowBlock& block, int64_t first_group, int64_t 
 bool Selection::guess_thresholds(const RowBlock& block, int64_t begin, int64_t end, const ScoreArgs& scoring,
                                  const ShareMemory& memory, Candidates* rows) const {
   const int64_t fits = (capacity_ - Candidates::kSlack) / kChunkKeys;
-  const int64_t chunks = std::min((end - begin) / kSampleOneOf, fits);
-  if (block.num_rows <= kFewRows || chunks < 2) return false;
+  const int64_t chunks = std::min(std::max((end - begin) / kSampleOneOf, kLeastSample), fits);
+  if (block.num_rows <= kFewRows || chunks < 2 || (end - begin) / chunks < kSampleWorth) return false;
   const int64_t every = (end - begin) / chunks;
   take_chunks(block, begin * kChunkGroups + every / 2, every, chunks, scoring, memory, rows);
   const double expected =
       static_cast<double>(args_.topk) * static_cast<double>(chunks) / static_cast<double>(end - begin);
-  const auto rank = static_cast<int64_t>(expected + 4 * std::sqrt(expected) + 4);
+  const auto rank = static_cast<int64_t>(expected + 3 * std::sqrt(expected) + 3);
   for (int64_t r = 0; r < block.num_rows; ++r) kernels_.candidates.guess(rows[r], rank);
   return true;
 }
