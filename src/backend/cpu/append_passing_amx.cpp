@@ -8,7 +8,7 @@
 
 #ifdef INDEXSHARE_HAS_TILES
 
-#pragma GCC target("avx512vbmi2")  // every processor with tiles has it
+#pragma GCC target("avx512vbmi2")  // asked for together with tiles
 
 // g++ 12 says so of _mm512_undefined_epi32() in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

@@ -15,7 +15,8 @@ bool processor_has_tiles() {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kNeeded = kBf16 | kTile | kInt8;
-  return (d & kNeeded) == kNeeded;
+  constexpr unsigned kVbmi2 = 1u << 6;  // every processor with tiles has it, but perhaps not each virtual one
+  return (d & kNeeded) == kNeeded && (c & kVbmi2);
 }
 
 }  // namespace
