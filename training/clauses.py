@@ -11,7 +11,7 @@ them. Several questions are asked of one sentence, so that the question alone de
 import random
 from dataclasses import dataclass, field
 
-from facts import Item
+from facts import Item, as_stated
 from values import Slots
 
 GIVE = """
@@ -262,7 +262,7 @@ class ClauseMaker:
         statement = self.statement(clause, shape, passive)
         self.rng.shuffle(roles)
         asked = [self.question(clause, role, shape) for role in roles[: self.rng.choice((1, 2, 3))]]
-        (question, value), *more = asked
+        (question, value), *more = [(q, as_stated(value, statement)) for q, value in asked]
         return Item((statement,), question, value, kind="clause", more=tuple(more))
 
     def statement(self, clause: Clause, shape: Forms, passive: bool) -> str:

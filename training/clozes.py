@@ -11,7 +11,7 @@ import random
 import re
 
 from corpus import Corpus
-from facts import Item
+from facts import Item, as_stated
 from questions import (
     OWN_SPAN_WORDS,
     QUESTION_WORDS,
@@ -63,7 +63,8 @@ class ClozeMaker:
         before, after = words[:place], words[end:]
         statement = " ".join([*before, value + mark, *after]).strip(" ,;:—-") + "."
         question = free_question(rng, asked, before, after)
-        return Item((statement[0].upper() + statement[1:],), question, value, kind="cloze")
+        statement = statement[0].upper() + statement[1:]
+        return Item((statement,), question, as_stated(value, statement), kind="cloze")
 
     def changed(self, words: list[str]) -> list[str]:
         """With some words and names exchanged, in half of the sentences."""

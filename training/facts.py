@@ -78,6 +78,12 @@ class Item:
         return len(self.sentences) - 1
 
 
+def as_stated(value: str, statement: str) -> str:
+    """With the statement's own capital where it begins with the value: answers are quotations."""
+    start, rest = statement[: len(value)], statement[len(value) :]
+    return start if start.lower() == value.lower() and not rest[:1].isalnum() else value
+
+
 class Verb:
     """So that a wording can say {verb.past}."""
 
@@ -157,6 +163,7 @@ class FactMaker:
             rest = after.rstrip(".").split()
             question = free_question(self.rng, asked, before.split(), rest)
         statement = self.decorate_statement(statement)
+        value = as_stated(value, statement)
         return Item((statement,), self.decorate_question(question), value, relation=relation.name)
 
     def decorate_statement(self, statement: str) -> str:
