@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -79,10 +80,18 @@ Counters difference(const Counters& a, const Counters& b) {
   return d;
 }
 
-// Prefill or decode at one depth, timed some times over.
+// Prefill or decode at one depth, timed some times over; of each repeat:
 struct Phase {
-  std::vector<double> seconds;  // of each repeat
-  Counters counters;            // of the first
+  std::vector<double> seconds;
+  std::vector<Counters> counters;
+
+  // Of the repeat in the middle, as the first may be far from it.
+  const Counters& typical() const {
+    std::vector<size_t> order(seconds.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::ranges::sort(order, {}, [&](size_t n) { return seconds[n]; });
+    return counters[order[(order.size() - 1) / 2]];
+  }
 };
 
 double median(std::vector<double> values) {
@@ -148,19 +157,20 @@ class Measurement {
     const Stopwatch watch;
     work();
     phase.seconds.push_back(watch.seconds());
-    if (phase.seconds.size() == 1) phase.counters = difference(engine_->counters(), before);
+    phase.counters.push_back(difference(engine_->counters(), before));
     engine_->truncate(sequence_, row_.context);
   }
 
   static Json phase_json(const Phase& phase, int64_t tokens) {
+    const Counters& counters = phase.typical();
     return {{"tokens", tokens},
             {"tokens_per_s", rate(tokens, median(phase.seconds))},
             {"slowest_tokens_per_s", rate(tokens, *std::ranges::max_element(phase.seconds))},
             {"fastest_tokens_per_s", rate(tokens, *std::ranges::min_element(phase.seconds))},
             {"seconds", phase.seconds},
-            {"seconds_by_part", seconds_json(phase.counters.seconds)},
-            {"flops_by_part", flops_json(phase.counters.flops)},
-            {"indexer_passes", phase.counters.indexer_passes}};
+            {"seconds_by_part", seconds_json(counters.seconds)},
+            {"flops_by_part", flops_json(counters.flops)},
+            {"indexer_passes", counters.indexer_passes}};
   }
 
   Json result(const Phase& prefill, const Phase& decode) const {
