@@ -2,11 +2,8 @@
 #include "backend/cpu/activations.h"
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/quantise.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/activations.cpp"
@@ -14,38 +11,13 @@
 // After targets.h.
 #include <hwy/highway.h>
 
-#include "backend/cpu/vector-inl.h"
+#include "backend/cpu/quantise-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace indexshare {
 namespace HWY_NAMESPACE {
 
 constexpr int64_t kMaxGroup = 128;
-
-// quantise_int8 and quantise_int16 by vectors: the same scale and codes. @param count a multiple of 16
-float quantise(const float* x, int64_t count, float limit, int16_t* codes) {
-  const IntTag di;
-  const auto lanes = static_cast<int64_t>(kLanes);
-  const auto without_sign = hn::Set(di, 0x7fffffff);
-  auto magnitudes = hn::Zero(di);  // the bits of non-negative floats are ordered as they are
-  for (int64_t i = 0; i < count; i += lanes)
-    magnitudes = hn::Max(magnitudes, hn::And(hn::BitCast(di, load(x + i)), without_sign));
-  const int32_t bits = hn::GetLane(hn::MaxOfLanes(di, magnitudes));
-  float largest;
-  std::memcpy(&largest, &bits, sizeof largest);
-  if (bits >= 0x7f800000 || largest < 1e-30f) {
-    std::fill_n(codes, count, int16_t{0});
-    return bits >= 0x7f800000 ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
-  }
-  const Floats inverse = broadcast(limit / largest);
-  const auto high = hn::Set(di, static_cast<int32_t>(limit)), low = hn::Neg(high);
-  for (int64_t i = 0; i < count; i += lanes) {
-    const auto code = hn::NearestInt(hn::Mul(load(x + i), inverse));
-    hn::StoreU(hn::DemoteTo(hn::Rebind<int16_t, IntTag>(), hn::Max(low, hn::Min(code, high))),
-               hn::Rebind<int16_t, IntTag>(), codes + i);
-  }
-  return largest / limit;
-}
 
 void interleave_codes(const int16_t* codes, int16_t* to) {
   for (int i = 0; i < 64; i += 4) {

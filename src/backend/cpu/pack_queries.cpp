@@ -19,37 +19,19 @@
 // After targets.h.
 #include <hwy/highway.h>
 
-#include "backend/cpu/vector-inl.h"
+#include "backend/cpu/quantise-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace indexshare {
 namespace HWY_NAMESPACE {
 
-// quantise_int8 for whole vectors of ordinary numbers; what is not of that kind goes there itself.
-float quantise(const float* x, int64_t count, int8_t* codes) {
-  const auto lanes = static_cast<int64_t>(kLanes);
-  if (kLanes < 8 || count % lanes != 0) return quantise_int8(x, count, codes);
-  const FloatTag d;
-  const hn::Rebind<int8_t, FloatTag> d8;
-  Floats high = hn::Zero(d);
-  for (int64_t i = 0; i < count; i += lanes) {
-    const Floats v = load(x + i);
-    high = hn::IfThenElse(hn::Eq(v, v), hn::Max(high, hn::Abs(v)), broadcast(INFINITY));
-  }
-  const float largest = hn::GetLane(hn::MaxOfLanes(d, high));
-  if (!(largest > 1e-20f && largest < 1e30f)) return quantise_int8(x, count, codes);
-  const Floats inverse = broadcast(127.0f / largest);
-  for (int64_t i = 0; i < count;
-       i += lanes)  // |x * inverse| rounds to 127 at most; DemoteTo saturates beyond
-    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(load(x + i), inverse))), d8, codes + i);
-  return largest / 127.0f;
-}
-
 void pack_codes(const PackQueriesArgs& a, int64_t number, const float* query) {
   const PackedQueries& p = *a.packed;
   const int64_t dim = a.args->head_dim;
   std::array<int8_t, kMaxInt8Dim> codes;
-  p.weights[number] *= quantise(query, dim, codes.data());
+  const bool whole_vectors = dim % static_cast<int64_t>(kLanes) == 0;
+  p.weights[number] *=
+      whole_vectors ? quantise(query, dim, 127, codes.data()) : quantise_int8(query, dim, codes.data());
   if (a.form == QueryForm::floats) {
     float* to = reinterpret_cast<float*>(p.queries) + number * p.dim;
     for (int64_t d = 0; d < dim; ++d) to[d] = codes[static_cast<size_t>(d)];
