@@ -202,6 +202,7 @@ std::string JsonObject::path_of(std::string_view key) const {
 }
 
 const Json* JsonObject::find(std::string_view key) const {
+  if (asked_) asked_->emplace(key);
   for (const auto& [name, value] : value_->get_ref<const Json::object_t&>())
     if (name == key) return value.is_null() ? nullptr : &value;
   return nullptr;

@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +61,9 @@ class JsonObject {
   bool has(std::string_view key) const { return find(key) != nullptr; }  // present and not null
   const Json* find(std::string_view key) const;                          // nullptr where absent or null
 
+  /// Adds every key that is asked for from here on, there or not, to `keys`.
+  void record(std::set<std::string, std::less<>>& keys) { asked_ = &keys; }
+
   /// Integers in [min, max]. A float (even 8.0) or a string is an error.
   int64_t required_int(std::string_view key, int64_t min = 0, int64_t max = kMaxInt) const;
   std::optional<int64_t> optional_int(std::string_view key, int64_t min = 0, int64_t max = kMaxInt) const;
@@ -86,6 +91,7 @@ class JsonObject {
   const Json* value_;
   std::string what_;
   std::string path_;
+  std::set<std::string, std::less<>>* asked_ = nullptr;
 };
 
 }  // namespace indexshare

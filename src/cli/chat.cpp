@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <exception>
 #include <iostream>
 #include <memory>
@@ -105,6 +106,9 @@ bool obey(Chat& chat, const std::string& line, int& exit_code) {
     fmt::print(stderr, "{}", kHelp);
   } else if (line == "/reset") {
     chat.reset();
+  } else if (line.size() > 1 && line[0] == '/' && std::isalpha(static_cast<unsigned char>(line[1])) &&
+             line.find('/', 1) == std::string::npos) {  // a path is a message
+    print_note(fmt::format("{}: no such command; /help lists them", line));
   } else if (!line.empty() && !chat.say(line)) {
     exit_code = kInterrupted;
     return false;

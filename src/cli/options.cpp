@@ -81,7 +81,8 @@ void add_json_flag(CLI::App& app, bool& json) { app.add_flag("--json", json, "On
 void add_config_flags(CLI::App& app, EngineOptions& options, const CacheDefaults& defaults) {
   app.add_option("--hf-overrides", options.hf_overrides,
                  "JSON object laid over config.json, e.g. '{\"index_topk_pattern\":\"FSSS\"}'")
-      ->type_name("JSON");
+      ->type_name("JSON")
+      ->multi_option_policy(CLI::MultiOptionPolicy::Throw);  // the last of two would hide the first
   add_cache_flags(app, options, defaults);
 }
 

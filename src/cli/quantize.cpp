@@ -110,6 +110,8 @@ int run(Options options) {
   const InterruptScope scope;  // an interrupted run leaves nothing behind
   const std::optional<std::string> text =
       options.check ? std::optional(read_file(*options.check)) : std::nullopt;
+  if (text && text->empty())
+    throw UsageError(fmt::format("--check: {}: expected text, found none", *options.check));
   QuantizeReport report;
   {
     ProgressBar bar("quantising", !options.json && !options.engine.quiet, ProgressUnit::bytes);

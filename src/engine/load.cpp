@@ -80,6 +80,10 @@ std::unique_ptr<Engine> Engine::load(const std::string& model, const EngineOptio
          "draft_tokens: expected 0, as {} has no MTP layer (num_nextn_predict_layers), found {}",
          directory.string(), options.draft_tokens);
   const int64_t ctx_size = options.ctx_size > 0 ? options.ctx_size : config.max_positions;
+  if (ctx_size > config.max_positions)
+    log(options,
+        fmt::format("ctx_size is {}, but a sequence ends at config.json's max_position_embeddings, {}",
+                    ctx_size, config.max_positions));
   // One pass takes the rows of everyone who decodes, drafts included: what is drafted and drawn then never
   // depends on batch mates.
   const int64_t rows_each = 1 + options.draft_tokens;

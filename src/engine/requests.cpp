@@ -21,7 +21,8 @@ std::string error_of_callback(const std::function<void()>& callback) {
     callback();
     return "";
   } catch (const std::exception& exception) {
-    return fmt::format("a callback failed: {}", exception.what());
+    const std::string what = exception.what();
+    return what.empty() ? "a callback failed" : what;
   }
 }
 
@@ -338,7 +339,7 @@ void Engine::State::release_held_text(ActiveRequest& active) {
     active.request.on_token({.token = completion.tokens.back().token, .text = rest});
   } catch (const std::exception& exception) {
     completion.finish = FinishReason::error;
-    completion.error = fmt::format("a callback failed: {}", exception.what());
+    completion.error = exception.what();
   }
 }
 

@@ -2,6 +2,7 @@
 #include "model/model_config.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -13,6 +14,9 @@ namespace {
 
 constexpr JsonLimits kConfigLimits = {.max_bytes = 4'000'000, .max_depth = 32, .max_values = 100'000};
 constexpr JsonLimits kOverrideLimits = {.max_bytes = 1'000'000, .max_depth = 32, .max_values = 2'000};
+
+constexpr std::initializer_list<const char*> kPlanKeys = {"index_topk_pattern", "index_topk_freq",
+                                                          "index_skip_topk_offset", "indexer_types"};
 
 bool overrides_any(const Json& overrides, std::initializer_list<const char*> keys) {
   return std::any_of(keys.begin(), keys.end(), [&](const char* key) { return overrides.contains(key); });
@@ -41,6 +45,16 @@ Json parse_overrides(std::string_view text) {
   }
 }
 
+// An override that nothing reads is most likely misspelt. What the file has may stay unread, and so may one
+// of two encodings of a share plan.
+void check_overrides(const Json& overrides, const Json& file,
+                     const std::set<std::string, std::less<>>& read) {
+  for (const auto& [key, value] : overrides.items())
+    if (!file.contains(key) && !read.contains(key) && !overrides_any(Json{{key, 0}}, kPlanKeys))
+      fail(ErrorCode::invalid_argument,
+           "--hf-overrides: {}: expected a field that config.json has or that this model type reads", key);
+}
+
 const Family& find_family(const JsonObject& json) {
   std::string known;
   const std::string model_type = json.required_string("model_type");
@@ -61,13 +75,18 @@ const Family& find_family(const JsonObject& json) {
 
 ModelConfig read_config(Json document, const std::string& what, std::string_view overrides) {
   JsonObject(document, what);  // an object, or an error that says so
-  if (!overrides.empty()) apply_overrides(document, parse_overrides(overrides));
-  const JsonObject json(document, overrides.empty() ? what : what + " with --hf-overrides");
+  const Json file = document;
+  const Json laid_over = overrides.empty() ? Json::object() : parse_overrides(overrides);
+  apply_overrides(document, laid_over);
+  JsonObject json(document, overrides.empty() ? what : what + " with --hf-overrides");
+  std::set<std::string, std::less<>> read;
+  json.record(read);
   const Family& family = find_family(json);
   ModelConfig config = family.read(json);
   config.family = family.model_type;
   if (json.has("auto_map"))
     config.notes.push_back("config.json: auto_map is ignored: custom code is never run");
+  check_overrides(laid_over, file, read);
   return config;
 }
 

@@ -49,6 +49,14 @@ TEST(ModelConfig, OverridesAreAMergePatch) {
   EXPECT_EQ(config.plan.num_full(), 21);
 }
 
+TEST(ModelConfig, AnOverrideThatNothingReadsIsAnError) {
+  const std::string message =
+      test::error_of([] { overridden(R"({"index_tpok":64})"); }, ErrorCode::invalid_argument);
+  expect_sentence(message, {"--hf-overrides", "index_tpok"});
+  overridden(R"({"index_topk_freq":1,"index_topk_pattern":null})");  // not all encodings of a plan are read
+  overridden(R"({"transformers_version":"5.17.0"})", R"({"transformers_version":"5.0.0"})");
+}
+
 TEST(ModelConfig, BadOverridesAreTheCallersMistake) {
   for (const char* overrides : {"[]", "{", "4", "{\"a\":1,\"a\":2}"}) {
     const std::string message = test::error_of([&] { overridden(overrides); }, ErrorCode::invalid_argument);
