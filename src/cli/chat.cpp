@@ -99,6 +99,12 @@ class Chat {
   std::vector<ChatMessage> messages_;
 };
 
+// "/word ..."; a path is a message.
+bool looks_like_command(const std::string& line) {
+  return line.size() > 1 && line[0] == '/' && std::isalpha(static_cast<unsigned char>(line[1])) &&
+         line.find('/', 1) == std::string::npos;
+}
+
 // Returns false where the conversation is over.
 bool obey(Chat& chat, const std::string& line, int& exit_code) {
   if (line == "/quit" || line == "/exit") return false;
@@ -106,8 +112,7 @@ bool obey(Chat& chat, const std::string& line, int& exit_code) {
     fmt::print(stderr, "{}", kHelp);
   } else if (line == "/reset") {
     chat.reset();
-  } else if (line.size() > 1 && line[0] == '/' && std::isalpha(static_cast<unsigned char>(line[1])) &&
-             line.find('/', 1) == std::string::npos) {  // a path is a message
+  } else if (looks_like_command(line)) {
     print_note(fmt::format("{}: no such command; /help lists them", line));
   } else if (!line.empty() && !chat.say(line)) {
     exit_code = kInterrupted;

@@ -335,12 +335,11 @@ void Engine::State::release_held_text(ActiveRequest& active) {
   if (completion.tokens.empty() || rest.empty()) return;
   completion.tokens.back().text += rest;
   if (!active.request.on_token) return;
-  try {
-    active.request.on_token({.token = completion.tokens.back().token, .text = rest});
-  } catch (const std::exception& exception) {
-    completion.finish = FinishReason::error;
-    completion.error = exception.what();
-  }
+  const std::string error = error_of_callback(
+      [&] { active.request.on_token({.token = completion.tokens.back().token, .text = rest}); });
+  if (error.empty()) return;
+  completion.finish = FinishReason::error;
+  completion.error = error;
 }
 
 void Engine::State::finish(ActiveRequest& active, FinishReason reason, const std::string& error) {

@@ -2,6 +2,7 @@
 #include "model/model_config.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "base/check.h"
@@ -15,8 +16,8 @@ namespace {
 constexpr JsonLimits kConfigLimits = {.max_bytes = 4'000'000, .max_depth = 32, .max_values = 100'000};
 constexpr JsonLimits kOverrideLimits = {.max_bytes = 1'000'000, .max_depth = 32, .max_values = 2'000};
 
-constexpr std::initializer_list<const char*> kPlanKeys = {"index_topk_pattern", "index_topk_freq",
-                                                          "index_skip_topk_offset", "indexer_types"};
+constexpr std::array<std::string_view, 4> kPlanKeys = {"index_topk_pattern", "index_topk_freq",
+                                                       "index_skip_topk_offset", "indexer_types"};
 
 bool overrides_any(const Json& overrides, std::initializer_list<const char*> keys) {
   return std::any_of(keys.begin(), keys.end(), [&](const char* key) { return overrides.contains(key); });
@@ -50,7 +51,7 @@ Json parse_overrides(std::string_view text) {
 void check_overrides(const Json& overrides, const Json& file,
                      const std::set<std::string, std::less<>>& read) {
   for (const auto& [key, value] : overrides.items())
-    if (!file.contains(key) && !read.contains(key) && !overrides_any(Json{{key, 0}}, kPlanKeys))
+    if (!file.contains(key) && !read.contains(key) && std::ranges::count(kPlanKeys, key) == 0)
       fail(ErrorCode::invalid_argument,
            "--hf-overrides: {}: expected a field that config.json has or that this model type reads", key);
 }

@@ -185,6 +185,18 @@ class Generate(ProgramTest):
         result = self.generate("-p", "hello", "-n", 2, "--hf-overrides", overrides)
         self.assertEqual(result["full_layers"], [0, 1, 6])
 
+    def test_overrides_that_would_be_ignored(self):
+        known, unknown = '{"index_topk":16}', '{"index_tpok":16}'
+        arguments = ("generate", self.model, "--prompt", "x", "--hf-overrides")
+        self.assert_error(["--hf-overrides", "index_tpok"], *arguments, unknown)
+        self.assert_error(["--hf-overrides", "2"], *arguments, known, "--hf-overrides", known)
+
+    def test_a_context_longer_than_the_model(self):
+        done = self.run_program(
+            "generate", self.model, "--prompt", "x", "-n", "1", "--ctx-size", "9000000"
+        )
+        self.assertIn("ctx_size is 9000000", done.stderr)
+
     def test_chat_wraps_the_prompt(self):
         path = self.folder / "template.jinja"
         path.write_text(CHAT_TEMPLATE)

@@ -78,6 +78,12 @@ class Quantize(ProgramTest):
                 [flag, "--check"], "quantize", self.model, self.folder / "o", flag, value
             )
 
+    def test_an_empty_text_to_check_is_refused_before_anything_is_written(self):
+        empty, out = self.folder / "empty.txt", self.folder / "unchecked"
+        empty.write_text("")
+        self.assert_error(["--check", "empty.txt"], "quantize", self.model, out, "--check", empty)
+        self.assertFalse(out.exists())
+
     def test_refused_destinations(self):
         full = self.folder / "full"
         full.mkdir()

@@ -157,6 +157,11 @@ class Chat(ProgramTest):
         self.assertEqual(replies[1], replies[4])  # the same conversation, begun anew
         self.assertTrue(replies[1].endswith(b"\n"))
 
+    def test_an_unknown_command_is_no_message(self):
+        done = self.chat(["/rest", "hello"])
+        self.assertIn("/rest: no such command", done.stderr)
+        self.assertEqual(done.stdout, self.chat(["hello"]).stdout)
+
     def test_chat_takes_no_prompt(self):
         self.assert_error("--prompt", "chat", self.model, "--prompt", "x", code=USAGE)
 

@@ -75,17 +75,23 @@ void arrange_queries(const AttentionShape& shape, const SparseAttentionArgs& a, 
 
 // ---- softmax ----
 
-// Sums of the heads that got a new reference.
-void rescale(const AttentionShape& shape, const float* keep, float* output) {
+// A state's outputs are tiles of sums, [latent / 32][heads / 16][2][16 heads][16]. Calls fn(head, at) for
+// each line, `at` in floats.
+template <class Fn>
+void for_each_output_line(const AttentionShape& shape, const Fn& fn) {
+  int64_t at = 0;
   for (int64_t d = 0; d < shape.latent; d += 32)
     for (int64_t h = 0; h < shape.heads; h += 16)
-      for (int half = 0; half < 2; ++half, output += kTileFloats)
-        for (int64_t i = 0; i < 16; ++i) {
-          const float factor = keep[h + i];
-          if (factor == 1.0f) continue;
-          float* at = output + 16 * i;
-          _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor)));
-        }
+      for (int half = 0; half < 2; ++half)
+        for (int64_t head = h; head < h + 16; ++head, at += 16) fn(head, at);
+}
+
+// Sums of the heads that got a new reference.
+void rescale(const AttentionShape& shape, const float* keep, float* output) {
+  for_each_output_line(shape, [&](int64_t head, int64_t at) {
+    if (keep[head] == 1.0f) return;
+    _mm512_storeu_ps(output + at, _mm512_mul_ps(_mm512_loadu_ps(output + at), _mm512_set1_ps(keep[head])));
+  });
 }
 
 // All heads' weights; the state's references and sums, and its outputs where those references change.
@@ -139,16 +145,11 @@ void merge(const AttentionShape& shape, float* into_memory, float* later_memory)
     _mm512_storeu_ps(later.reference + h, f.keep);  // spent: room for the two factors
     _mm512_storeu_ps(later.sum + h, f.add);
   }
-  float* to = into.output;
-  const float* from = later.output;
-  for (int64_t d = 0; d < shape.latent; d += 32)
-    for (int64_t h = 0; h < shape.heads; h += 16)
-      for (int half = 0; half < 2; ++half)
-        for (int64_t i = 0; i < 16; ++i, to += 16, from += 16) {
-          const Vector keep = _mm512_set1_ps(later.reference[h + i]), add = _mm512_set1_ps(later.sum[h + i]);
-          const Vector kept = _mm512_mul_ps(_mm512_loadu_ps(to), keep);
-          _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_loadu_ps(from), add, kept));
-        }
+  for_each_output_line(shape, [&](int64_t head, int64_t at) {
+    const Vector keep = _mm512_set1_ps(later.reference[head]), add = _mm512_set1_ps(later.sum[head]);
+    const Vector kept = _mm512_mul_ps(_mm512_loadu_ps(into.output + at), keep);
+    _mm512_storeu_ps(into.output + at, _mm512_fmadd_ps(_mm512_loadu_ps(later.output + at), add, kept));
+  });
 }
 
 void finish(const AttentionShape& shape, float* memory, float* output) {
