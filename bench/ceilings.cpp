@@ -148,10 +148,10 @@ double seconds(Clock clock) {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-double Ceilings::flops(Arithmetic arithmetic) const {
-  if (arithmetic == Arithmetic::int8_tiles && int8_tiles > 0) return int8_tiles;
-  if (arithmetic == Arithmetic::bf16_tiles && bf16_tiles > 0) return bf16_tiles;
-  return f32;
+Ceilings::Peak Ceilings::flops(Arithmetic arithmetic) const {
+  if (arithmetic == Arithmetic::int8_tiles && int8_tiles.zeros > 0) return int8_tiles;
+  if (arithmetic == Arithmetic::bf16_tiles && bf16_tiles.zeros > 0) return bf16_tiles;
+  return {f32, f32};
 }
 
 const Ceilings::Bandwidth& Ceilings::bandwidth(double working_set) const {
@@ -162,9 +162,10 @@ const Ceilings::Bandwidth& Ceilings::bandwidth(double working_set) const {
 
 std::string Ceilings::description() const {
   std::string text = fmt::format("f32 {:.0f} GFLOP/s", f32 * 1e-9);
-  if (int8_tiles > 0)
-    text += fmt::format(", bf16 tiles {:.0f} GFLOP/s, int8 tiles {:.0f} GOP/s", bf16_tiles * 1e-9,
-                        int8_tiles * 1e-9);
+  if (int8_tiles.zeros > 0)
+    text += fmt::format(
+        ", bf16 tiles {:.0f} GFLOP/s ({:.0f} on random numbers), int8 tiles {:.0f} GOP/s ({:.0f})",
+        bf16_tiles.zeros * 1e-9, bf16_tiles.random * 1e-9, int8_tiles.zeros * 1e-9, int8_tiles.random * 1e-9);
   for (const Bandwidth& each : memory)
     text += fmt::format("; {:.0f} MiB: streamed {:.1f}, random rows {:.1f} GB/s",
                         each.working_set / kMebibyte, each.stream * 1e-9, each.rows * 1e-9);
@@ -182,10 +183,14 @@ Ceilings measure_ceilings(ThreadPool& pool, Clock clock) {
       return done;
     });
   });
-  ceilings.bf16_tiles = best_rate(
-      clock, [&] { return in_every_thread(pool, [&](int64_t) { return multiply_bf16_tiles(kSteps); }); });
-  ceilings.int8_tiles = best_rate(
-      clock, [&] { return in_every_thread(pool, [&](int64_t) { return multiply_int8_tiles(kSteps); }); });
+  const auto tiles = [&](double (*multiply)(int64_t, TileOperands), TileOperands operands) {
+    return best_rate(
+        clock, [&] { return in_every_thread(pool, [&](int64_t) { return multiply(kSteps, operands); }); });
+  };
+  ceilings.bf16_tiles = {tiles(multiply_bf16_tiles, TileOperands::zeros),
+                         tiles(multiply_bf16_tiles, TileOperands::random)};
+  ceilings.int8_tiles = {tiles(multiply_int8_tiles, TileOperands::zeros),
+                         tiles(multiply_int8_tiles, TileOperands::random)};
   const auto largest = static_cast<size_t>(kWorkingSets[std::size(kWorkingSets) - 1]);
   void* mapped = mmap(nullptr, largest, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) fail(ErrorCode::out_of_memory, "cannot allocate {} bytes", largest);

@@ -18,8 +18,12 @@ enum class Arithmetic { f32, bf16_tiles, int8_tiles };
 
 /// All threads together, per second; a multiply-add counts two.
 struct Ceilings {
-  double f32 = 0;                         // vector FMAs
-  double bf16_tiles = 0, int8_tiles = 0;  // 0 where there are none
+  double f32 = 0;  // vector FMAs
+  struct Peak {    // of tiles 0 where there are none
+    double zeros = 0;
+    double random = 0;  // on random numbers from the first cache
+  };
+  Peak bf16_tiles, int8_tiles;
   struct Bandwidth {
     double working_set = 0;  // bytes
     double stream = 0;       // bytes read in order
@@ -27,7 +31,8 @@ struct Ceilings {
   };
   std::vector<Bandwidth> memory;  // ascending working sets; the last is far larger than the caches
 
-  double flops(Arithmetic arithmetic) const;
+  /// The nominal peak, and what is left of it on random numbers.
+  Peak flops(Arithmetic arithmetic) const;
   const Bandwidth& bandwidth(double working_set) const;  // the nearest measured one that is not smaller
   std::string description() const;
 };
