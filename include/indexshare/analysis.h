@@ -73,6 +73,7 @@ struct ModelSummary {
   std::string pattern;           // [num_layers] F or S
   int64_t vocab_size = 0, hidden_dim = 0, num_heads = 0, max_positions = 0;
   int64_t index_topk = 0, index_heads = 0, index_head_dim = 0;
+  FixedPattern fixed_pattern;  // joined to what the indexers select
   int num_moe_layers = 0;
   int64_t num_experts = 0, experts_per_token = 0;
   ParameterCounts parameters;

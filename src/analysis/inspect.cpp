@@ -88,6 +88,7 @@ void fill_from_config(const ModelConfig& config, ModelSummary& summary) {
   summary.index_topk = config.indexer.topk;
   summary.index_heads = config.indexer.num_heads;
   summary.index_head_dim = config.indexer.head_dim;
+  summary.fixed_pattern = config.pattern;
   summary.num_moe_layers =
       static_cast<int>(std::count(config.is_moe_layer.begin(), config.is_moe_layer.end(), true));
   summary.num_experts = config.moe.num_experts;

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/git_lfs.h"
 
 namespace indexshare {
 
@@ -163,6 +164,7 @@ std::string read_text_file(const std::filesystem::path& path, size_t max_bytes) 
   std::string text(static_cast<size_t>(size), '\0');
   if (!file || !file.read(text.data(), static_cast<std::streamsize>(text.size())))
     fail(ErrorCode::not_found, "{}: cannot be read", path.string());
+  refuse_lfs_pointer(text, path.string());
   return text;
 }
 

@@ -35,7 +35,8 @@ Json parse_json(std::string_view text, const std::string& what, const JsonLimits
 /// otherwise.
 Json read_json_file(const std::filesystem::path& path, const JsonLimits& limits = {});
 
-/// Reads a whole regular file; the size is checked before anything is allocated. Throws like read_json_file.
+/// Reads a whole regular file; the size is checked before anything is allocated, and a git-lfs pointer is
+/// refused. Throws like read_json_file.
 std::string read_text_file(const std::filesystem::path& path, size_t max_bytes);
 
 /// "the string \"4096\"", "an array of 3", "null": a value as a message shows it, at most a few words long.

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "base/git_lfs.h"
 #include "base/json.h"
 
 namespace indexshare {
@@ -103,6 +104,7 @@ Entry parse_entry(const std::string& name, const Json& value, const std::string&
 
 // The header's text, with the trailing spaces that pad it.
 std::string_view header_text(const std::byte* data, size_t size, const std::string& what) {
+  refuse_lfs_pointer({reinterpret_cast<const char*>(data), size}, what);
   uint64_t length = 0;
   if (size < sizeof(length))
     fail(ErrorCode::unsupported, "{}: expected a safetensors file of at least 8 bytes, found {}", what, size);

@@ -14,7 +14,7 @@ constexpr size_t kMaxTokenBytes = 64;  // so much of a huge file is read for eac
 
 // The first `limit` tokens of the file.
 std::vector<int32_t> first_tokens(const std::string& path, const Tokenizer& tokenizer, int64_t limit) {
-  std::string text = read_file(path);
+  std::string text = read_text_file("--text", path);
   size_t length = std::min(text.size(), static_cast<size_t>(limit) * kMaxTokenBytes);
   while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80)
     --length;  // not inside a character
@@ -83,7 +83,6 @@ std::vector<std::vector<int32_t>> read_windows(const AnalyzeOptions& options, co
     const auto end = std::min(begin + options.context, num_tokens);
     windows.push_back(tokenizer.with_special_tokens({tokens.begin() + begin, tokens.begin() + end}));
   }
-  if (windows.empty()) throw UsageError(fmt::format("{}: the text is empty", options.text_file));
   return windows;
 }
 

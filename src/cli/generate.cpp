@@ -94,7 +94,7 @@ Json result_json(const Engine& engine, const Completion& completion, double load
 }
 
 int run(const Options& options) {
-  const std::string text = read_text(options.prompt);
+  const std::string text = read_prompt(options.prompt);
   const Stopwatch load_watch;
   const auto engine = load_engine(options.engine, !options.json || options.progress);
   const double load_seconds = load_watch.seconds();

@@ -50,6 +50,14 @@ Json cache_bytes_json(const CacheBytes& bytes) {
           {"index_keys_every_layer", bytes.index_keys_every_layer}};
 }
 
+// null where no pattern is in force.
+Json fixed_pattern_json(const FixedPattern& p) {
+  if (!p.active()) return nullptr;
+  return {{"window", p.window},         {"sinks", p.sinks},
+          {"stride", p.stride},         {"stride_phase", p.stride_phase},
+          {"stride_cap", p.stride_cap}, {"mode", p.mode == FixedPattern::Mode::fill ? "fill" : "union"}};
+}
+
 Json summary_json(const ModelSummary& s) {
   const CacheBytes& bytes = s.cache_bytes_per_token;
   Json json;
@@ -69,6 +77,7 @@ Json summary_json(const ModelSummary& s) {
   json["index_topk"] = s.index_topk;
   json["index_heads"] = s.index_heads;
   json["index_head_dim"] = s.index_head_dim;
+  json["index_fixed_pattern"] = fixed_pattern_json(s.fixed_pattern);
   json["parameters"] = {
       {"total", s.parameters.total}, {"active", s.parameters.active}, {"mtp", s.parameters.mtp}};
   json["full_layers"] = s.full_layers;
@@ -94,6 +103,17 @@ std::string human_count(double count) {
   return with_commas(static_cast<int64_t>(count));
 }
 
+std::string describe_fixed_pattern(const FixedPattern& p) {
+  std::vector<std::string> parts;
+  if (p.window > 0) parts.push_back("last " + with_commas(p.window));
+  if (p.sinks > 0) parts.push_back("first " + with_commas(p.sinks));
+  if (p.stride > 0) parts.push_back(fmt::format("one in every {} from {}", p.stride, p.stride_phase));
+  if (p.stride_cap > 0) parts.back() += fmt::format(" (latest {})", with_commas(p.stride_cap));
+  const bool fill = p.mode == FixedPattern::Mode::fill;
+  return fmt::format("always attended: {}; top-k {}", fmt::join(parts, ", "),
+                     fill ? "among the others (fill)" : "among all (union)");
+}
+
 std::string describe_model(const ModelSummary& s) {
   std::string layers = fmt::format("{}", s.num_layers);
   if (s.num_moe_layers > 0) {
@@ -114,6 +134,7 @@ std::string describe_model(const ModelSummary& s) {
       {"positions", with_commas(s.max_positions)},
       {"selection", fmt::format("{} positions, by {} index heads of {}", with_commas(s.index_topk),
                                 s.index_heads, s.index_head_dim)}};
+  if (s.fixed_pattern.active()) rows.push_back({"fixed pattern", describe_fixed_pattern(s.fixed_pattern)});
   if (s.weights) {
     std::vector<std::string> formats;
     for (const auto& [format, bytes] : s.weights->bytes_by_format)

@@ -34,6 +34,10 @@ std::pair<int32_t, float> parse_logit_bias(const std::string& entry) {
           parse_number<float>("--logit-bias", entry.substr(equals + 1), {-1e6f, 1e6f})};
 }
 
+[[noreturn]] void refuse_empty(const std::string& flag, const std::string& path) {
+  throw UsageError(fmt::format("{}: {}: expected text, found an empty file", flag, path));
+}
+
 std::filesystem::path config_file(const std::string& model) {
   if (std::filesystem::is_directory(model)) return std::filesystem::path(model) / "config.json";
   return inspect_model(model).path;
@@ -305,11 +309,23 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
+std::string read_text_file(const std::string& flag, const std::string& path) {
+  std::string text = read_file(path);
+  if (text.empty()) refuse_empty(flag, path);
+  return text;
+}
+
 std::string read_text(const TextFlags& flags) {
   if (!flags.text && !flags.file) throw UsageError("expected --prompt TEXT, --file FILE or both");
   std::string text = flags.file ? read_file(*flags.file) : "";
   if (flags.text && !text.empty() && text.back() != '\n') text += '\n';
   return text + flags.text.value_or("");
+}
+
+std::string read_prompt(const TextFlags& flags) {
+  std::string text = read_text(flags);
+  if (text.empty() && flags.file) refuse_empty("--file", *flags.file);
+  return text;
 }
 
 }  // namespace indexshare::cli

@@ -102,7 +102,7 @@ int run(Options options) {
     throw UsageError(fmt::format("--ppl-stride: expected at most --ctx - 1 = {}, got {}", options.ctx - 1,
                                  options.stride));
   }
-  const std::string text = read_text(options.text);
+  const std::string text = read_prompt(options.text);
   if (options.engine.options.ctx_size == 0) options.engine.options.ctx_size = options.ctx;
   const auto engine = load_engine(options.engine, !options.json);
   const Tokenizer& tokenizer = engine->tokenizer();

@@ -109,9 +109,7 @@ Agreement check(const Options& options, const std::string& text, ModelInfo& info
 int run(Options options) {
   const InterruptScope scope;  // an interrupted run leaves nothing behind
   const std::optional<std::string> text =
-      options.check ? std::optional(read_file(*options.check)) : std::nullopt;
-  if (text && text->empty())
-    throw UsageError(fmt::format("--check: {}: expected text, found none", *options.check));
+      options.check ? std::optional(read_text_file("--check", *options.check)) : std::nullopt;
   QuantizeReport report;
   {
     ProgressBar bar("quantising", !options.json && !options.engine.quiet, ProgressUnit::bytes);

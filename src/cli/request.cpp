@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <utility>
@@ -24,6 +25,10 @@ void add_template_flags(CLI::App& app, TemplateFlags& flags) {
 ChatTemplate load_template(const Engine& engine, const TemplateFlags& flags) {
   if (flags.file && !std::ifstream(*flags.file)) {
     throw UsageError(fmt::format("--chat-template-file: cannot read {}", *flags.file));
+  }
+  if (flags.file && std::filesystem::is_regular_file(*flags.file) && std::filesystem::is_empty(*flags.file)) {
+    throw UsageError(
+        fmt::format("--chat-template-file: {}: expected a template, found an empty file", *flags.file));
   }
   std::optional<std::filesystem::path> file;
   if (flags.file) file = *flags.file;

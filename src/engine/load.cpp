@@ -31,6 +31,16 @@ size_t expected_bytes(const Checkpoint& checkpoint, WeightFormat format) {
   return sum;
 }
 
+// A tensor's own message, that it is missing, would not say which option asked for it.
+void expect_every_indexer(const ModelConfig& config, const Checkpoint& checkpoint) {
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    if (!has_indexer(checkpoint, layer))
+      fail(ErrorCode::unsupported,
+           "{}: --plan every_layer: expected an indexer in every layer, found none in layer {} (bench alone "
+           "borrows the nearest one before, to measure costs)",
+           checkpoint.directory().string(), layer);
+}
+
 Weights load(const ModelConfig& config, const std::filesystem::path& directory, Backend& backend,
              const EngineOptions& options) {
   WeightOptions weight_options{
@@ -44,6 +54,8 @@ Weights load(const ModelConfig& config, const std::filesystem::path& directory, 
       options.load_progress(static_cast<int64_t>(done), static_cast<int64_t>(total));
     };
   auto checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(directory));
+  if (options.plan == PlanChoice::every_layer && config.indexer.topk > 0 && !options.allow_cost_only)
+    expect_every_indexer(config, *checkpoint);
   const size_t available = available_memory_bytes(),
                needed = expected_bytes(*checkpoint, weight_options.format);
   if (needed > available)

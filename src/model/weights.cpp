@@ -110,12 +110,9 @@ class Loader {
     return w;
   }
 
-  bool has_indexer(int layer) const {
-    return tensors_.has(fmt::format("model.layers.{}.self_attn.indexer.wk.weight", layer));
-  }
-
   std::shared_ptr<const IndexerWeights> indexer_of(int layer, const std::string& prefix) {
-    if (has_indexer(layer) || !options_.borrow_indexers) return latest_indexer_ = load_indexer(prefix);
+    if (has_indexer(checkpoint_, layer) || !options_.borrow_indexers)
+      return latest_indexer_ = load_indexer(prefix);
     if (!latest_indexer_)
       fail(ErrorCode::unsupported,
            "{}: layer {} has no indexer tensors and no layer before it has any to borrow",
@@ -214,6 +211,11 @@ size_t Weights::num_bytes() const {
 
 const std::pair<const std::string, Weights::Format>& Weights::main_format() const {
   return *std::ranges::max_element(formats, {}, [](const auto& entry) { return entry.second.bytes; });
+}
+
+bool has_indexer(const Checkpoint& checkpoint, int layer) {
+  const std::string name = fmt::format("model.layers.{}.self_attn.indexer.wk.weight", layer);
+  return checkpoint.find(name) != nullptr || has_packed_weight(checkpoint, name);
 }
 
 Weights load_weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,

@@ -106,6 +106,9 @@ struct WeightOptions {
   std::function<void(size_t done, size_t total)> progress;  // bytes
 };
 
+/// Whether the checkpoint carries the indexer of this layer.
+bool has_indexer(const Checkpoint& checkpoint, int layer);
+
 /// @throws Error{unsupported}: `layers.7.indexer.wk: expected [128, 6144], file has [64, 6144]` and the like.
 Weights load_weights(const ModelConfig& config, std::shared_ptr<const Checkpoint> checkpoint,
                      Backend& backend, const WeightOptions& options);

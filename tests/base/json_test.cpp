@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 
 #include "indexshare/error.h"
 
@@ -104,6 +105,23 @@ TEST(JsonFile, ErrorsOfTheFileSystem) {
   std::ofstream(path) << "{}";
   std::filesystem::resize_file(path, uintmax_t{1} << 40);  // never read: the size alone refuses it
   EXPECT_EQ(code(path, 1'000'000), ErrorCode::unsupported);
+  std::filesystem::remove(path);
+}
+
+TEST(JsonFile, AGitLfsPointerIsNotTheFile) {
+  const auto path = std::filesystem::path(testing::TempDir()) / "pointer.json";
+  std::ofstream(path) << "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n";
+  for (const auto& read :
+       {std::function([&] { read_json_file(path); }), std::function([&] { read_text_file(path, 1000); })}) {
+    try {
+      read();
+      ADD_FAILURE() << "read";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::unsupported);
+      EXPECT_TRUE(contains(error.what(), path.string())) << error.what();
+      EXPECT_TRUE(contains(error.what(), "git lfs pull")) << error.what();
+    }
+  }
   std::filesystem::remove(path);
 }
 

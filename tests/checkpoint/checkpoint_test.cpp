@@ -140,6 +140,18 @@ TEST_F(BadCheckpoint, Input26IndexIsNotOne) {
   }
 }
 
+TEST_F(BadCheckpoint, GitLfsPointers) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') +
+      "\nsize 5000000000\n";
+  for (const char* file : {"model.safetensors", "b.safetensors", "model.safetensors.index.json"}) {
+    const TempDir folder;
+    write_shards(folder.path(), R"({"first":"a.safetensors","second":"b.safetensors"})");
+    write_file(folder / file, pointer);
+    test::expect_sentence(open_error(folder.path()), {file, "git-lfs pointer", "git lfs pull"});
+  }
+}
+
 TEST(CheckpointDeathTest, Input27ShardTruncatedAfterLoad) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const TempDir folder;

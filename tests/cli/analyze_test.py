@@ -156,6 +156,13 @@ class Analysis(AnalyzeTest):
         self.refused("index_topk is 0", "--hf-overrides",
                      '{"index_topk":0,"index_fixed_pattern":{"window":8}}')  # fmt: skip
         self.assert_error("--text", "analyze", self.model)
+        empty = self.folder / "empty.txt"
+        empty.touch()
+        for more in ((), ("--question", "who?"), ("--search", 1)):
+            self.assert_error(
+                ["--text", "empty.txt", "an empty file"],
+                "analyze", self.model, "--text", empty, *more,
+            )  # fmt: skip
         self.assert_error("cannot read", "analyze", self.model, "--text", self.folder / "none")
         self.assert_error(
             "none", "analyze", self.folder / "none", "--text", self.text, code=BAD_MODEL

@@ -61,6 +61,22 @@ class BadModel(ProgramTest):
         folder = self.broken("truncated", truncate)
         self.assert_error("model.safetensors", "generate", folder, "-p", "x", code=BAD_MODEL)
 
+    def test_a_git_lfs_pointer_in_place_of_a_file(self):
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+        for name in (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+        ):
+            folder = self.broken(f"lfs {name}", lambda path: None)
+            (folder / name).write_text(pointer)
+            self.assert_error(
+                [str(folder / name), "git-lfs pointer", "git lfs pull"],
+                *("generate", folder, "-p", "x"),
+                code=BAD_MODEL,
+            )
+
     def test_no_tokenizer(self):
         folder = self.broken("tokenizer", lambda path: (path / "tokenizer.json").unlink())
         for verb in ("generate", "tokenize", "perplexity"):

@@ -207,6 +207,12 @@ class Generate(ProgramTest):
         arguments = ("--chat", "--chat-template-file", self.folder / "no.jinja", "-p", "hi")
         self.assert_error("no.jinja", "generate", self.model, *arguments, code=USAGE)
 
+    def test_a_chat_template_that_is_empty(self):
+        empty = self.folder / "empty.jinja"
+        empty.touch()
+        arguments = ("--chat", "--chat-template-file", empty, "-p", "hi")
+        self.assert_error(["empty.jinja", "a template"], "generate", self.model, *arguments)
+
 
 class Interruption(ProgramTest):
     def start(self, *arguments):

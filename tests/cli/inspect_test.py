@@ -74,6 +74,25 @@ class Inspect(ProgramTest):
         ):
             self.assertIn(word, said)
 
+    def test_a_fixed_pattern_in_force_is_said(self):
+        self.assertIsNone(self.inspect()["index_fixed_pattern"])
+        self.assertNotIn("fixed pattern", self.run_program("inspect", CONFIG).stdout)
+        flags = ("--window", 4096, "--sinks", 4, "--stride", 512, "--stride-phase", 7)
+        flags += ("--stride-cap", 9, "--pattern-mode", "union")
+        self.assertEqual(
+            self.inspect(*flags)["index_fixed_pattern"],
+            {"window": 4096, "sinks": 4, "stride": 512, "stride_phase": 7, "stride_cap": 9,
+             "mode": "union"},
+        )  # fmt: skip
+        said = self.run_program("inspect", CONFIG, *flags).stdout
+        line, = (line for line in said.splitlines() if line.startswith("fixed pattern"))  # fmt: skip
+        for part in ("last 4,096", "first 4", "every 512 from 7", "latest 9", "union"):
+            self.assertIn(part, line)
+        overrides = json.dumps({"index_fixed_pattern": {"window": 64}})
+        result = self.inspect("--hf-overrides", overrides)["index_fixed_pattern"]
+        self.assertEqual((result["window"], result["mode"]), (64, "fill"))
+        self.assertIn("last 64", self.run_program("inspect", CONFIG, "--window", 64).stdout)
+
     def test_weights_that_do_not_match_the_config(self):
         model = self.folder / "model"
         make_checkpoint(model, "--all-indexers")

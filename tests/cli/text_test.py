@@ -34,6 +34,13 @@ class Tokenize(ProgramTest):
         )
         self.assertEqual(self.run_json("tokenize", self.model, "-p", "", "--count")["count"], 0)
 
+    def test_an_empty_file_has_no_tokens(self):
+        empty = self.folder / "empty.txt"
+        empty.touch()
+        self.assertEqual(
+            self.run_program("tokenize", self.model, "-f", empty, "--count").stdout, "0\n"
+        )
+
     def test_a_name_whose_config_cannot_be_run(self):
         cached = self.folder / "cache" / "hub" / "models--some--name"
         snapshot = cached / "snapshots" / "1234"

@@ -139,6 +139,16 @@ class Usage(ProgramTest):
         )
         self.assert_error(["Is a directory"], "generate", "model", "--prompt-file", self.folder)
 
+    def test_an_empty_file_is_named_before_anything_is_loaded(self):
+        empty = self.folder / "empty.txt"
+        empty.touch()
+        for verb in ("generate", "perplexity"):
+            for more in ((), ("--prompt", "")):
+                self.assert_error(
+                    ["--file", "empty.txt", "expected text"], verb, "model", "-f", empty, *more
+                )
+            self.assert_error(["--file", "-: expected text"], verb, "model", "-f", "-")
+
     def test_hf_overrides_must_be_an_object(self):
         for text in ("[1]", "{", "5", ""):
             arguments = ["generate", "model", "-p", "x", "--window", "4", "--hf-overrides", text]

@@ -100,6 +100,16 @@ TEST(ModelConfig, OptionalFields) {
   expect_sentence(shrunken.notes.back(), {"eos_token_id", "2 of 3", "154825"});
 }
 
+TEST(ModelConfig, Dtype) {
+  for (const char* dtype : {"float32", "float16", "bfloat16", "float8_e4m3fn"}) {
+    const std::string value = "\"" + std::string(dtype) + "\"}";
+    EXPECT_EQ(parse_changed("glm-5.2", "{\"dtype\":" + value).weights_dtype, dtype);
+    EXPECT_EQ(parse_changed("glm-5.2", "{\"dtype\":null,\"torch_dtype\":" + value).weights_dtype, dtype);
+    EXPECT_EQ(parse_changed("glm-5.2", "{\"torch_dtype\":" + value).weights_dtype, "bfloat16");
+  }
+  EXPECT_EQ(parse_changed("glm-5.2", R"({"dtype":null})").weights_dtype, "");
+}
+
 TEST(ModelConfig, LayerKinds) {
   const std::string no_list = R"("mlp_layer_types":null)";
   const auto kinds = [&](const std::string& rest) {
@@ -254,6 +264,17 @@ TEST_F(BadConfig, OtherMathematicsIsRefused) {
   for (const auto& [key, value] : cases)
     expect_sentence(message_of("{\"" + std::string(key) + "\":" + value + "}"),
                     {"config.json", key, "found"});
+}
+
+TEST_F(BadConfig, UnknownDtype) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const std::string field = "{\"" + std::string(key) + "\":";
+    for (const char* dtype : {"bfloat61", "torch.bfloat16", "float64", "int8", ""})
+      expect_sentence(
+          message_of(field + "\"" + dtype + "\"}"),
+          {"config.json: " + std::string(key), "\"bfloat16\"", "found the string \"" + std::string(dtype)});
+    expect_sentence(message_of(field + "16}"), {key, "expected a string", "found 16"});
+  }
 }
 
 TEST_F(BadConfig, QuantizationOtherThanOurs) {

@@ -10,6 +10,14 @@ namespace indexshare {
 
 namespace {
 
+// The names that transformers gives to the types a weight can be stored in here.
+std::string read_dtype(const JsonObject& json, std::string_view key) {
+  std::string dtype = json.required_string(key);
+  if (dtype != "float32" && dtype != "float16" && dtype != "bfloat16" && dtype != "float8_e4m3fn")
+    json.reject(key, "\"float32\", \"float16\", \"bfloat16\" or \"float8_e4m3fn\"");
+  return dtype;
+}
+
 void read_fp8(const JsonObject& json, ModelConfig& config) {
   if (json.optional_string("fmt").value_or("e4m3") != "e4m3") json.reject("fmt", "\"e4m3\"");
   if (json.required_int_list("weight_block_size") != std::vector<int64_t>{128, 128})
@@ -63,8 +71,8 @@ void read_packed(const JsonObject& json, ModelConfig& config) {
 }  // namespace
 
 void read_quantization(const JsonObject& json, ModelConfig& config) {
-  config.weights_dtype =
-      json.optional_string("dtype").value_or(json.optional_string("torch_dtype").value_or(""));
+  for (const char* key : {"torch_dtype", "dtype"})  // the newer name wins
+    if (json.has(key)) config.weights_dtype = read_dtype(json, key);
   if (json.has("compression_config"))
     json.reject("compression_config", "no such key (newer files say quantization_config)");
   const auto quantization = json.optional_object("quantization_config");
