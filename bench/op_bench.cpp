@@ -59,8 +59,10 @@ void bench(const Options& options) {
       const Ceilings::Bandwidth& memory = ceilings.bandwidth(c.working_set > 0 ? c.working_set : c.bytes);
       const double bandwidth = c.access == Access::rows ? memory.rows : memory.stream;
       const Ceilings::Peak flops = ceilings.flops(c.arithmetic);
-      const double percent = 100 * std::max(c.flops / flops.zeros, c.bytes / bandwidth) / time;
-      const double random = 100 * std::max(c.flops / flops.random, c.bytes / bandwidth) / time;
+      const auto percent_of = [&](double peak) {
+        return 100 * std::max(c.flops / peak, c.bytes / bandwidth) / time;
+      };
+      const double percent = percent_of(flops.zeros), random = percent_of(flops.random);
       if (options.csv) {
         fmt::print("\"{}\",\"{}\",{:.1f},{:.2f},{:.2f},{:.1f},{:.1f}\n", c.name, backend->description(),
                    time * 1e6, c.flops / time * 1e-9, c.bytes / time * 1e-9, percent, random);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tile units can do: with zeros that never leave the tile registers, which is their nominal peak,
-// and with random numbers loaded from the first cache, at which the core clocks lower and which no kernel can
-// beat.
+// and with random numbers loaded from the first cache, at which the core clocks lower: what a kernel could
+// reach that spent no time on anything else.
 #pragma once
 
 #include <cstdint>

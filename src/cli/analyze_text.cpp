@@ -14,7 +14,7 @@ constexpr size_t kMaxTokenBytes = 64;  // so much of a huge file is read for eac
 
 // The first `limit` tokens of the file.
 std::vector<int32_t> first_tokens(const std::string& path, const Tokenizer& tokenizer, int64_t limit) {
-  std::string text = read_text_file("--text", path);
+  std::string text = read_nonempty_file("--text", path);
   size_t length = std::min(text.size(), static_cast<size_t>(limit) * kMaxTokenBytes);
   while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80)
     --length;  // not inside a character

@@ -107,8 +107,10 @@ std::string describe_fixed_pattern(const FixedPattern& p) {
   std::vector<std::string> parts;
   if (p.window > 0) parts.push_back("last " + with_commas(p.window));
   if (p.sinks > 0) parts.push_back("first " + with_commas(p.sinks));
-  if (p.stride > 0) parts.push_back(fmt::format("one in every {} from {}", p.stride, p.stride_phase));
-  if (p.stride_cap > 0) parts.back() += fmt::format(" (latest {})", with_commas(p.stride_cap));
+  if (p.stride > 0) {
+    const std::string latest = p.stride_cap > 0 ? fmt::format(" (latest {})", with_commas(p.stride_cap)) : "";
+    parts.push_back(fmt::format("one in every {} from {}{}", p.stride, p.stride_phase, latest));
+  }
   const bool fill = p.mode == FixedPattern::Mode::fill;
   return fmt::format("always attended: {}; top-k {}", fmt::join(parts, ", "),
                      fill ? "among the others (fill)" : "among all (union)");

@@ -309,7 +309,7 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
-std::string read_text_file(const std::string& flag, const std::string& path) {
+std::string read_nonempty_file(const std::string& flag, const std::string& path) {
   std::string text = read_file(path);
   if (text.empty()) refuse_empty(flag, path);
   return text;

@@ -88,9 +88,9 @@ void add_text_flags(CLI::App& app, TextFlags& flags);
 std::string read_text(const TextFlags& flags);
 /// The same for what has to say something: an empty file with nothing beside it is refused.
 std::string read_prompt(const TextFlags& flags);
-/// Reads a whole file that `flag` names. @throws UsageError, also where it is empty.
-std::string read_text_file(const std::string& flag, const std::string& path);
 /// Reads a whole file, "-" being standard input. @throws UsageError.
 std::string read_file(const std::string& path);
+/// The same of a file that `flag` names; an empty one is refused.
+std::string read_nonempty_file(const std::string& flag, const std::string& path);
 
 }  // namespace indexshare::cli

@@ -109,7 +109,7 @@ Agreement check(const Options& options, const std::string& text, ModelInfo& info
 int run(Options options) {
   const InterruptScope scope;  // an interrupted run leaves nothing behind
   const std::optional<std::string> text =
-      options.check ? std::optional(read_text_file("--check", *options.check)) : std::nullopt;
+      options.check ? std::optional(read_nonempty_file("--check", *options.check)) : std::nullopt;
   QuantizeReport report;
   {
     ProgressBar bar("quantising", !options.json && !options.engine.quiet, ProgressUnit::bytes);
