@@ -23,6 +23,7 @@ from corpus import Corpus
 from evidence_forward import Forward
 from evidence_measure import (
     CRITERIA,
+    EVALUATION_TOKENS,
     PlanSearch,
     answers,
     book_loss,
@@ -109,7 +110,7 @@ class Seed:
         self.lengths = [256] if self.smoke else [1024, 2048, 4096, 8192]
         self.few_lengths = [256] if self.smoke else [2048]
         self.corpus, self.train_corpus = Corpus(data, "val"), Corpus(data, "train")
-        self.eval_tokens = 512 if self.smoke else 32768
+        self.eval_tokens = 512 if self.smoke else EVALUATION_TOKENS
         device = self.learner.device
         self.cases = make_cases(self.corpus, self.seed, self.lengths, self.eval_tokens, device)
         self.books = {

@@ -17,6 +17,7 @@ TASKS = (
     ("needle", 0), ("list", 0), ("chain", 1), ("chain", 2), ("chain", 3), ("back", 1), ("back", 2),
 )  # fmt: skip
 NUM_DEPTHS = 5
+EVALUATION_TOKENS = 32768  # of each task at each length
 
 
 @dataclass
