@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from model import Model
 from shape import Shape
@@ -23,3 +24,9 @@ def load_weights(path: Path) -> Model:
     model = Model(Shape(**stored["shape"]))
     model.load_state_dict({name: tensor.float() for name, tensor in stored["tensors"].items()})
     return model
+
+
+def mean_weights(paths: list[Path]) -> dict[str, Tensor]:
+    """What Model.load_state_dict takes, fp32: every tensor's mean over the files."""
+    stored = [torch.load(path, map_location="cpu", weights_only=True)["tensors"] for path in paths]
+    return {name: sum(t[name].float() for t in stored) / len(stored) for name in stored[0]}

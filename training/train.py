@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the bundled model: dense, then dense with the index's lesson, then over selections.
+"""Trains the bundled model: dense, then dense with the index's lesson, then over selections; at the
+end two branches, whose weights are averaged.
 
     python train.py --data DATA --out OUT [--scale 1.0] [--resume WEIGHTS.pt --from-phase NAME]
     python train.py --smoke --out OUT
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from checkpoint import load_weights, save_weights
+from checkpoint import load_weights, mean_weights, save_weights
 from corpus import Corpus
 from drafting import acceptance, divergence, draft_loss
 from evaluate import TASKS, table
@@ -49,10 +50,12 @@ class Phase:
     draft: bool = False  # train the MTP layer alone
     draft_selects: bool = False  # through its own selection
     max_steps: int = 10**9
+    start_from: str = ""  # begins with the weights of this phase, not of the one before
+    mean_of: tuple[str, ...] = ()  # trains nothing: takes the mean of these phases' weights
 
 
 def rows_of(length: int, **options) -> RowMix:
-    return RowMix(length=length, num_rows=TOKENS_PER_STEP // length, **options)
+    return RowMix(length=length, num_rows=max(1, TOKENS_PER_STEP // length), **options)
 
 
 def phases(shape: Shape, scale: float) -> list[Phase]:
@@ -62,25 +65,39 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
     start = rows_of(512, lists=0.45, copies=0.08, bigrams=0.04, **first)
     longer = rows_of(1024, lists=0.4, copies=0.03, bigrams=0.02, max_facts=12, **first)
     taught = {"lesson_rows": 128, "max_hops": 2} | told
-    short = rows_of(2048, lists=0.5, entries=0.12, chains=0.08, max_facts=20, **taught)
-    middle = rows_of(8192, lists=0.1, max_facts=48, **taught)
-    far = rows_of(16384, max_facts=96, **taught | {"lesson_rows": 256})
-    long = rows_of(65536, max_facts=160, **taught | {"lesson_rows": 512})
-    sparse = [(short, shared), (short, every), (short, None)]
-    mixed = [(short, shared), (long, None), (short, shared), (short, every), (middle, shared)]
-    drafts = [(short, shared), (far, None)]
+    rows_2k = rows_of(2048, lists=0.5, entries=0.12, chains=0.08, max_facts=20, **taught)
+    rows_8k = rows_of(8192, lists=0.1, max_facts=48, **taught)
+    rows_16k = rows_of(16384, max_facts=96, **taught | {"lesson_rows": 256})
+    rows_64k = rows_of(65536, max_facts=160, **taught | {"lesson_rows": 512})
+    rows_256k = rows_of(262144, max_facts=240, **taught | {"lesson_rows": 512})
+    sparse = [(rows_2k, shared), (rows_2k, every), (rows_2k, None)]
+    mixed = [
+        (rows_2k, shared),
+        (rows_64k, None),
+        (rows_2k, shared),
+        (rows_2k, every),
+        (rows_8k, shared),
+    ]
+    near = [(rows_2k, shared), (rows_64k, None), (rows_2k, every)]
+    near += [(rows_8k, shared), (rows_2k, shared), (rows_8k, every)]
+    far = [(rows_2k, shared), (rows_256k, None), (rows_2k, every)]
+    far += [(rows_8k, shared), (rows_2k, shared)]
+    drafts = [(rows_2k, shared), (rows_16k, None)]
+    branch = {"lesson": True, "source_weight": 1.0, "start_from": "mixed"}
     plan = [
         Phase("dense512", 90, (1.0, 1.0), [(start, None)]),
         Phase("dense1024", 45, (1.0, 1.0), [(longer, None)]),
-        Phase("joint2k", 380, (1.0, 0.8), [(short, None)], lesson=True),
-        Phase("again2k", 200, (0.8, 0.6), [(short, None)], lesson=True),
-        Phase("joint16k", 35, (0.5, 0.4), [(far, None)], lesson=True),
-        Phase("joint64k", 40, (0.4, 0.3), [(long, None)], lesson=True),
+        Phase("joint2k", 360, (1.0, 0.8), [(rows_2k, None)], lesson=True),
+        Phase("again2k", 200, (0.8, 0.6), [(rows_2k, None)], lesson=True),
+        Phase("joint16k", 35, (0.5, 0.4), [(rows_16k, None)], lesson=True),
+        Phase("joint64k", 40, (0.4, 0.3), [(rows_64k, None)], lesson=True),
         Phase("sparse2k", 40, (0.3, 0.3), sparse, lesson=True),
-        Phase("mixed", 150, (0.6, 0.4), mixed, lesson=True, source_weight=1.0),
-        Phase("again_mixed", 335, (0.4, 0.01), mixed, lesson=True, source_weight=1.0),
+        Phase("mixed", 150, (0.4, 0.3), mixed, lesson=True, source_weight=1.0),
+        Phase("near", 170, (0.3, 0.0), near, **branch),
+        Phase("far", 170, (0.3, 0.0), far, **branch),
+        Phase("mean", 0, (0.0, 0.0), [], mean_of=("near", "far")),
         Phase("mtp", 75, (1.0, 0.3), drafts, draft=True),
-        Phase("mtp_sparse", 20, (0.3, 0.02), [(short, shared)], draft=True, draft_selects=True),
+        Phase("mtp_sparse", 20, (0.3, 0.02), [(rows_2k, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
@@ -96,6 +113,9 @@ def smoke_phases(shape: Shape) -> list[Phase]:
         Phase("dense", 1e9, (1.0, 1.0), [(lists, None)], max_steps=4),
         Phase("joint", 1e9, (1.0, 0.5), [(short, None)], lesson=True, max_steps=4),
         Phase("sparse", 1e9, (0.1, 0.05), turns, lesson=True, max_steps=6),
+        Phase("near", 1e9, (0.05, 0.0), turns, lesson=True, max_steps=3, start_from="sparse"),
+        Phase("far", 1e9, (0.05, 0.0), turns, lesson=True, max_steps=3, start_from="sparse"),
+        Phase("mean", 0, (0.0, 0.0), [], mean_of=("near", "far")),
         Phase("mtp", 1e9, (1.0, 0.3), [(short, shared)], **draft),
         Phase("mtp_sparse", 1e9, (0.3, 0.1), [(short, shared)], draft_selects=True, **draft),
     ]
@@ -217,7 +237,18 @@ class Trainer:
             for number, (length, mix) in enumerate(by_length.items())
         }
 
+    def start_from(self, paths: list[Path]) -> None:
+        """The mean of the weights in `paths`, with fresh optimiser state."""
+        self.model.load_state_dict(mean_weights(paths))
+        self.optimizer = Optimizer(self.model)
+
     def run(self, phase: Phase, seed: int) -> None:
+        if phase.start_from:
+            self.start_from([self.out / f"{phase.start_from}.pt"])
+        if phase.mean_of:
+            self.start_from([self.out / f"{name}.pt" for name in phase.mean_of])
+            self.finish(phase)
+            return
         if phase.draft:
             self.model.freeze_backbone()
         loaders = self.loaders([mix for mix, _ in phase.turns], seed)
@@ -247,9 +278,11 @@ class Trainer:
                 save_weights(self.model, self.out / f"{phase.name}.pt")
                 next_check = time.time()
         del loaders, graphs
+        self.finish(phase, steps=steps, seconds=round(time.time() - start, 1))
+
+    def finish(self, phase: Phase, **entry) -> None:
         self.check(phase)
-        seconds = round(time.time() - start, 1)
-        self.log(phase=phase.name, state="end", steps=steps, seconds=seconds)
+        self.log(phase=phase.name, state="end", **entry)
         save_weights(self.model, self.out / f"{phase.name}.pt")
 
     @torch.no_grad()
@@ -261,7 +294,7 @@ class Trainer:
                 self.log(phase=phase.name, check="draft", select=select, **self.check_draft(select))
             return
         plans = {"dense": None}
-        if phase.lesson:
+        if phase.lesson or phase.mean_of:
             plans |= {"shared": plan, "every": "F" * len(plan)}
         for rows in self.check_batches:
             for name, plan in plans.items():
@@ -325,7 +358,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--until-phase", help="last phase to run")
-    parser.add_argument("--keep", type=int, default=100, help="weights of so many last phases")
     parser.add_argument(
         "--smoke", action="store_true", help="a minute on a CPU, own sources as text"
     )
@@ -349,8 +381,6 @@ def main() -> None:
     trainer.log(**versions(device), seed=options.seed, parameters=count_parameters(model))
     for number in range(first, last + 1):
         trainer.run(todo[number], options.seed + number)
-        if number - options.keep >= first:
-            (options.out / f"{names[number - options.keep]}.pt").unlink()
 
 
 def run_smoke(options) -> None:
