@@ -13,6 +13,7 @@ import re
 from corpus import Corpus
 from facts import Item, as_stated
 from questions import (
+    DETERMINERS,
     OWN_SPAN_WORDS,
     QUESTION_WORDS,
     SMALL_WORDS,
@@ -50,7 +51,14 @@ class ClozeMaker:
         words = self.changed(rng.choice(self.sentences))
         places = [i for i, word in enumerate(words) if bare(word).lower() not in SMALL_WORDS]
         place = rng.choice(places or [len(words) - 1])
-        end = min(len(words), place + rng.choice((1, 1, 1, 2, 2, 3)))
+        end = min(len(words), place + rng.choice((1, 1, 1, 2, 2, 3, 4, 6)))
+        while end < len(words) and bare(words[end - 1]).lower() in SMALL_WORDS:
+            end += 1
+        if rng.random() < 0.4:  # with the small words before it
+            while place > 0 and words[place - 1].lower() in SMALL_WORDS:
+                place -= 1
+        elif place > 0 and words[place - 1].lower() in DETERMINERS:  # as in facts.py
+            place -= 1
         stops = [i for i in range(place, end - 1) if words[i] != bare(words[i])]
         end = stops[0] + 1 if stops else end  # no punctuation inside
         mark = words[end - 1][len(bare(words[end - 1])) :]

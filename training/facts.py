@@ -6,6 +6,7 @@ its facts with those words, in trained wordings or (`unseen=True`) in the others
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 from questions import free_question, question_word
@@ -61,6 +62,20 @@ ROOTS = [
 ]
 
 
+# An answer is a whole noun phrase, as people quote one: what a wording says of its noun between
+# the determiner and {v} belongs to the value ("a battered {v}"); before other kinds, the
+# determiner alone.
+NOUNS = {"noun", "animal", "role", "part", "kin"}
+DETERMINED = NOUNS | {"plural", "food", "music", "medicine", "word", "words"}
+DETERMINER = r"\b(?:an?|the|his|her|their|its|my|our|your|some) "
+LEAD_OF_NOUN = re.compile(DETERMINER + r"(?:[\w-]+ ){0,3}$", re.IGNORECASE)
+LEAD = re.compile(DETERMINER + "$", re.IGNORECASE)
+NO_ADJECTIVES = {"of", "to", "for", "as", "by", "sort", "kind", "pair", "word", "name", "nickname"}
+
+QUOTABLE = {"word", "words", "name", "code", "aword", "job", "food", "colour", "place"}
+QUOTATION_MARKS = ["“”", "“”", '""', "‘’", "''"]
+
+
 @dataclass(frozen=True)
 class Item:
     """Something to plant (its sentences, in their order), to ask for, and the answer."""
@@ -82,6 +97,28 @@ def as_stated(value: str, statement: str) -> str:
     """With the statement's own capital where it begins with the value: answers are quotations."""
     start, rest = statement[: len(value)], statement[len(value) :]
     return start if start.lower() == value.lower() and not rest[:1].isalnum() else value
+
+
+def split_lead(before: str, kind: str, kinds: list[str]) -> tuple[str, str]:
+    """What stands before {v}, parted where the answer begins."""
+    if kind not in DETERMINED or (kind in ("word", "words") and "name" in kinds):
+        return before, ""
+    found = (LEAD_OF_NOUN if kind in NOUNS else LEAD).search(before)
+    while found and kind in NOUNS:  # the determiner nearest to the noun
+        nearer = LEAD_OF_NOUN.search(before, found.start() + 1)
+        if not nearer:
+            break
+        found = nearer
+    if not found or NO_ADJECTIVES & set(found.group().lower().split()):
+        return before, ""
+    return before[: found.start()], found.group()
+
+
+def agree(before: str, value: str) -> str:
+    """Both, "an" where a vowel follows."""
+    if value[0].lower() in "aeiou":
+        before = re.sub(r"\b([Aa]) $", r"\1n ", before)
+    return before + value
 
 
 class Verb:
@@ -107,6 +144,7 @@ class FactMaker:
         self.relations = read_wordings(UNSEEN if unseen else TRAINED)
         self.first_share = 0.0 if unseen else 0.08  # of the first relation, which fits anything
         self.decorated = 0.0 if unseen else 1.0
+        self.quoted_share = 0.0 if held_out else 0.12  # of the values that can be quoted
         self.free_share = 0.0  # of the facts asked by a question of no wording
 
     def make(self, count: int) -> list[Item]:
@@ -150,12 +188,20 @@ class FactMaker:
 
     def say(self, relation: Relation, filled: dict) -> Item:
         kind = self.rng.choice(relation.kinds)
-        value = self.slots.draw(kind)
+        value, others = self.slots.draw(kind), " ".join(str(v) for v in filled.values())
+        while value.lower() in others.lower():  # "Ysolde's physician is Ysolde" asks for nothing
+            value = self.slots.draw(kind)
         before, after = self.rng.choice(relation.statements).split("{v}", 1)
         if not before and value[0].islower():  # mostly a wording that keeps the value as it is
             before, after = self.rng.choice(relation.statements).split("{v}", 1)
+        before, lead = split_lead(before, kind, relation.kinds)
         after = after.replace("{v}", value)
+        value = agree(lead, value)
         before, after = before.format(**filled), after.format(**filled)
+        if not lead:
+            before = agree(before, value).removesuffix(value)
+        if kind in QUOTABLE and self.quoted_share and self.rng.random() < self.quoted_share:
+            before, after = self.quoted(before, after)
         statement = before + value + after
         question = self.rng.choice(relation.questions).format(**filled)
         if self.rng.random() < self.free_share:
@@ -165,6 +211,13 @@ class FactMaker:
         statement = self.decorate_statement(statement)
         value = as_stated(value, statement)
         return Item((statement,), self.decorate_question(question), value, relation=relation.name)
+
+    def quoted(self, before: str, after: str) -> tuple[str, str]:
+        """With the value between quotation marks: its tokens are others than an answer's."""
+        if before.endswith(("“", '"', "‘", "'", "«")):
+            return before, after
+        left, right = self.rng.choice(QUOTATION_MARKS)
+        return before + left, right + after
 
     def decorate_statement(self, statement: str) -> str:
         rng = self.rng

@@ -37,6 +37,7 @@ OWN_SPAN_WORDS = [
     "Who",
 ]
 AUXILIARIES = ["", "", "", "did", "does", "is", "was", "had", "will", "has", "were", "are"]
+DETERMINERS = set("a an the his her their its my our your some".split())
 SMALL_WORDS = set(
     "a an the of to in on at by for with from and or but as is was were be been it its that this "
     "had has have not so no if his her their my your he she they we you i me him them us".split()

@@ -16,11 +16,11 @@ class Shape:
     nope_dim: int = 32
     rope_dim: int = 32
     value_dim: int = 64
-    dense_width: int = 384
+    dense_width: int = 768
     num_dense_layers: int = 3
     num_experts: int = 8
     experts_per_token: int = 2
-    expert_width: int = 40
+    expert_width: int = 96
     routed_scale: float = 1.5
     index_heads: int = 2
     index_dim: int = 64

@@ -15,6 +15,7 @@ class Slots:
 
     def __init__(self, rng: random.Random, words: list[str], names: list[str], held_out: bool):
         self.rng, self.words, self.names, self.held_out = rng, words, names, held_out
+        self.phrases = 0.0 if held_out else 0.25  # share of values that are whole phrases
 
     # --- small helpers ---------------------------------------------------------------------
 
@@ -23,6 +24,9 @@ class Slots:
 
     def chance(self, share: float) -> bool:
         return self.rng.random() < share
+
+    def phrased(self, share: float = 1.0) -> bool:
+        return self.phrases > 0 and self.rng.random() < share * self.phrases
 
     def random_words(self, low: int, high: int) -> str:
         return " ".join(self.rng.choice(self.words) for _ in range(self.rng.randint(low, high)))
@@ -38,10 +42,18 @@ class Slots:
         """Small numbers are as likely as large ones."""
         return str(int(high ** self.rng.random()) + self.rng.randint(1, 9))
 
+    def amount(self, high: int) -> str:
+        """In digits or in words."""
+        number = self.integer(high)
+        return spelled(int(number)) if self.phrased() else number
+
     # --- entities --------------------------------------------------------------------------
 
     def person(self) -> str:
         draw = self.rng.random()
+        if self.phrased(0.5):
+            role = self.described(self.role())
+            return self.determined(role + (self.origin() if self.chance(0.5) else ""))
         if draw < 0.12:
             return "the " + self.role()
         if draw > 0.95:
@@ -98,7 +110,39 @@ class Slots:
             return f"{self.random_words(1, 1)} {noun}"
         return f"{noun} of {self.place() if self.chance(0.5) else self.first_name()}"
 
+    def determined(self, noun: str) -> str:
+        """Behind an article, a possessive or a name."""
+        draw = self.rng.random()
+        if draw < 0.5:
+            return with_article(noun)
+        if draw < 0.7:
+            return "the " + noun
+        if draw < 0.94:
+            return f"{self.pick(v.DETERMINERS)} {noun}"
+        return f"{self.first_name()}'s {noun}"
+
+    def origin(self) -> str:
+        place = self.place() if self.chance(0.6) else self.spot()
+        return f" {self.pick(['from', 'in', 'near', 'of', 'at', 'outside'])} {place}"
+
+    def tail(self) -> str:
+        """What may follow a noun, small words among it."""
+        draw = self.rng.random()
+        if draw < 0.3:
+            what = self.things() if self.chance(0.5) else self.described(self.random_words(1, 1))
+            return f" {self.pick(['of', 'of', 'of', 'full of', 'made of', 'for'])} {what}"
+        if draw < 0.5:
+            return self.origin()
+        if draw < 0.7:
+            what = with_article(self.described(self.noun())) if self.chance(0.6) else self.things()
+            return f" {self.pick(['with', 'and', 'without', 'in', 'on', 'behind'])} {what}"
+        if draw < 0.85:
+            return f" {self.pick(['by', 'for', 'from', 'of', 'and'])} {self.person()}"
+        return f" that {self.verb_forms('verb')[1]} {self.thing()}"
+
     def thing(self) -> str:
+        if self.phrased(0.25):
+            return self.determined(self.described(self.noun()) + self.tail())
         if self.chance(0.08):
             return f"{self.first_name()}'s {self.described(self.noun())}"
         return "the " + self.described(self.noun())
@@ -129,10 +173,16 @@ class Slots:
 
     def org(self) -> str:
         name = self.some_name(v.LAST_NAMES) if not self.held_out else self.last_name()
+        if self.phrased():
+            other = self.last_name() if self.chance(0.6) else self.pick(v.PARTNERS)
+            return f"{name} {self.pick(['and', 'and', '&'])} {other}"
         return f"the {name} {self.pick(v.ORGS)}"
 
     def title(self) -> str:
         words = self.random_words(1, 3)
+        if self.phrased():
+            joint = self.pick(["of", "and", "in", "without", "of the", "under the", "for a"])
+            return f"{'The ' if self.chance(0.6) else ''}{words.title()} {joint} {self.random_words(1, 2).title()}"
         return ("The " if self.chance(0.6) else "") + words.title()
 
     def kin(self) -> str:
@@ -145,7 +195,9 @@ class Slots:
         return self.pick(v.BODY_PARTS)
 
     def role(self) -> str:
-        return self.pick(v.HELD_OUT_ROLES if self.held_out else v.ROLES)
+        if self.held_out:
+            return self.pick(v.HELD_OUT_ROLES)
+        return self.pick(v.ROLES) if self.chance(0.4) else self.random_words(1, 2)
 
     def attribute(self) -> str:
         if self.held_out:
@@ -193,7 +245,7 @@ class Slots:
             return self.pick(v.NUMBER_WORDS)
         if draw < 0.5:
             return f"{self.pick(v.NUMBER_WORDS[-8:])}-{self.pick(v.NUMBER_WORDS[:8])}"
-        return self.integer(800)
+        return self.amount(800)
 
     def code(self) -> str:
         letters = "".join(self.rng.choice("ABCDEFGHJKLMNPRSTUVWXYZ") for _ in range(3))
@@ -215,10 +267,17 @@ class Slots:
         return self.random_words(1, 1)
 
     def aword(self) -> str:
+        if self.phrased():
+            tail = self.tail() if self.chance(0.75) else ""
+            return self.determined(self.described(self.noun()) + tail)
         noun = self.described(self.noun())
-        return f"{self.pick(['a', 'a', 'the', 'one'])} {noun}"
+        article = self.pick(["a", "a", "the", "one"])
+        return with_article(noun) if article == "a" else f"{article} {noun}"
 
     def plural(self) -> str:
+        if self.phrased():
+            number = spelled(self.rng.randint(2, 120)) + " " if self.chance(0.3) else ""
+            return number + self.things() + (self.tail() if self.chance(0.7) else "")
         return self.things()
 
     def name(self) -> str:
@@ -277,17 +336,21 @@ class Slots:
         return self.spot()
 
     def where(self) -> str:
+        if self.phrased():
+            return f"{self.pick(v.WHERE)} {self.aword()}"
         thing = self.thing() if self.chance(0.6) else self.spot()
         return f"{self.pick(v.WHERE)} {thing}"
 
     def job(self) -> str:
-        return self.pick(v.JOBS) if self.chance(0.6) else f"a {self.random_words(1, 1)}"
+        return self.pick(v.JOBS) if self.chance(0.6) else with_article(self.random_words(1, 1))
 
     def language(self) -> str:
         return self.pick(v.LANGUAGES) if self.chance(0.7) else self.invented()
 
     def money(self) -> str:
-        amount, draw = self.integer(5000), self.rng.random()
+        amount, draw = self.amount(5000), self.rng.random()
+        if draw < 0.3 and not amount.isdigit():
+            draw = 1.0
         if draw < 0.15:
             return f"£{amount}"
         if draw < 0.3:
@@ -297,7 +360,9 @@ class Slots:
         return f"{amount} {self.pick(v.CURRENCIES)}"
 
     def measured(self, units: list[str]) -> str:
-        amount = self.integer(900) if self.chance(0.7) else self.pick(v.NUMBER_WORDS)
+        amount = self.amount(900) if self.chance(0.7) else self.pick(v.NUMBER_WORDS)
+        if self.phrased(0.2):
+            amount += " and a half"
         if self.chance(0.1):
             amount = f"{self.digits(1, 2)}.{self.digits(1, 1)}"
         return f"{amount} {self.pick(units)}"
@@ -371,7 +436,26 @@ class Slots:
         return f"{self.pick(v.ACTIONS)} {self.thing()}"
 
     def draw(self, kind: str) -> str:
+        if kind == "noun" and self.phrased():
+            return self.described(self.noun()) + (self.tail() if self.chance(0.6) else "")
         return getattr(self, "words_" if kind == "words" else kind)()
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def spelled(number: int) -> str:
+    """In words, up to 9,999."""
+    if number < 20:
+        return v.SMALL_NUMBERS[number]
+    if number < 100:
+        tens, ones = v.TENS[number // 10 - 2], number % 10
+        return tens + (f"-{v.SMALL_NUMBERS[ones]}" if ones else "")
+    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
+    rest = number % size
+    joint = " and " if rest < 100 else " "
+    return f"{spelled(number // size)} {name}" + (f"{joint}{spelled(rest)}" if rest else "")
 
 
 def past_of(base: str) -> str:

@@ -95,6 +95,10 @@ NUMBER_WORDS = """
 two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
 """.split()
+SMALL_NUMBERS = ["no", "one", *NUMBER_WORDS[:18]]
+TENS = NUMBER_WORDS[18:]
+DETERMINERS = "his her their my our its another every some that one his her".split()
+PARTNERS = "Sons Daughters Brothers Company Partners Nephews Sisters".split()
 CURRENCIES = "pounds dollars francs crowns shillings euros guineas marks roubles ducats florins pence".split()
 LENGTHS = "metres feet miles inches kilometres yards paces leagues fathoms centimetres".split()
 WEIGHTS = "pounds kilograms grams ounces tons stone kilos".split()
