@@ -270,6 +270,7 @@ class RowMaker:
 
     def row(self, mix: RowMix):
         rng = self.rng
+        self.facts.slots.new_text()
         makers = [self.list_row, self.copy_row, self.bigram_row, self.text_row]
         shares = [mix.lists, mix.copies, mix.bigrams]
         maker = rng.choices(makers, [*shares, 1 - sum(shares)])[0]

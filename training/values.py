@@ -6,8 +6,26 @@ A slot's name may end in a digit ({person2}); slots draw from open classes where
 """
 
 import random
+from collections.abc import Callable
+from functools import wraps
 
 import vocabulary as v
+
+
+def recurring(draw: Callable[["Slots"], str]) -> Callable[["Slots"], str]:
+    """Some of what `draw` gives is what it gave before in the same text."""
+
+    @wraps(draw)
+    def drawn(slots: "Slots") -> str:
+        if not slots.again:
+            return draw(slots)
+        known = slots.known.setdefault(draw.__name__, [])
+        if known and slots.rng.random() < slots.again:
+            return slots.rng.choice(known)
+        known.append(draw(slots))
+        return known[-1]
+
+    return drawn
 
 
 class Slots:
@@ -16,6 +34,14 @@ class Slots:
     def __init__(self, rng: random.Random, words: list[str], names: list[str], held_out: bool):
         self.rng, self.words, self.names, self.held_out = rng, words, names, held_out
         self.phrases = 0.0 if held_out else 0.25  # share of values that are whole phrases
+        self.again = 0.0  # share of names and nouns that came before in the text
+        self.known: dict[str, list[str]] = {}
+
+    def new_text(self) -> None:
+        """Texts tell of few people or of many: where names come again, all words of a name are
+        needed to tell who is meant."""
+        self.known = {}
+        self.again = 0.0 if self.held_out else self.rng.choice((0.0, 0.3, 0.6))
 
     # --- small helpers ---------------------------------------------------------------------
 
@@ -65,11 +91,13 @@ class Slots:
             return f"{first} {last}"
         return f"{self.pick(v.TITLES)} {last if self.chance(0.7) else first}"
 
+    @recurring
     def first_name(self) -> str:
         if self.held_out:
             return self.rng.choice(v.HELD_OUT_FIRST_NAMES) if self.chance(0.6) else self.invented()
         return self.some_name(v.FIRST_NAMES)
 
+    @recurring
     def last_name(self) -> str:
         if self.held_out:
             return self.rng.choice(v.HELD_OUT_LAST_NAMES) if self.chance(0.6) else self.invented()
@@ -81,6 +109,7 @@ class Slots:
             return self.rng.choice(listed)
         return self.invented() if draw < 0.7 else self.rng.choice(self.names)
 
+    @recurring
     def place(self) -> str:
         if self.held_out:
             return self.rng.choice(v.HELD_OUT_CITIES) if self.chance(0.6) else self.invented()
@@ -93,6 +122,7 @@ class Slots:
     def land(self) -> str:
         return self.invented() if self.chance(0.7) else self.rng.choice(self.names)
 
+    @recurring
     def noun(self) -> str:
         if self.held_out and self.chance(0.5):
             return self.rng.choice(v.HELD_OUT_NOUNS)
@@ -194,11 +224,13 @@ class Slots:
     def part(self) -> str:
         return self.pick(v.BODY_PARTS)
 
+    @recurring
     def role(self) -> str:
         if self.held_out:
             return self.pick(v.HELD_OUT_ROLES)
         return self.pick(v.ROLES) if self.chance(0.4) else self.random_words(1, 2)
 
+    @recurring
     def attribute(self) -> str:
         if self.held_out:
             return self.pick(v.HELD_OUT_ATTRIBUTES)
