@@ -2,6 +2,7 @@
 """Texts to token arrays: trains the tokenizer, encodes books and code, lists words for facts.
 
     python prepare_data.py --books DIR --code DIR [--code DIR ...] --out DATA
+    python prepare_data.py --books DIR --tokenizer MODEL/tokenizer.json --out DATA    # to ask MODEL
 
 DATA receives tokenizer.json, {book,code}_{train,val}.npy (uint16), words.txt, names.txt and
 sources.json (every file read, with its SHA-256).
@@ -16,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from facts import FactMaker
 from tokenizer import train_tokenizer
@@ -105,20 +107,31 @@ def main() -> None:
     parser.add_argument("--code", type=Path, action="append", default=[])
     parser.add_argument("--code-bytes", type=int, default=24_000_000)
     parser.add_argument("--vocab-size", type=int, default=4096)
+    parser.add_argument("--tokenizer", type=Path, help="encode with this one instead of a new one")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    prepare(options.books, options.code, options.code_bytes, options.vocab_size, options.out)
+    tokenizer = Tokenizer.from_file(str(options.tokenizer)) if options.tokenizer else None
+    code = options.code, options.code_bytes
+    prepare(options.books, *code, options.vocab_size, options.out, tokenizer)
 
 
-def prepare(books: Path, code: list[Path], code_bytes: int, vocab_size: int, out: Path) -> None:
+def prepare(
+    books: Path,
+    code: list[Path],
+    code_bytes: int,
+    vocab_size: int,
+    out: Path,
+    tokenizer: Tokenizer | None = None,
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     book_train, book_val = read_books(books)
     code_train, code_val = read_code(code, code_bytes)
     words, names = list_words(list(book_train.values()))
-    sample = [text[:1_000_000] for text in book_train.values()]
-    sample += list(code_train.values())[::2]
-    sample += [sample_facts(words, names, NUM_SAMPLE_FACTS)]
-    tokenizer = train_tokenizer(sample, vocab_size)
+    if tokenizer is None:
+        sample = [text[:1_000_000] for text in book_train.values()]
+        sample += list(code_train.values())[::2]
+        sample += [sample_facts(words, names, NUM_SAMPLE_FACTS)]
+        tokenizer = train_tokenizer(sample, vocab_size)
     tokenizer.save(str(out / "tokenizer.json"))
     splits = {
         "book_train": book_train,
