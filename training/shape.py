@@ -9,7 +9,7 @@ FULL, SHARED = "F", "S"
 @dataclass(frozen=True)
 class Shape:
     vocab_size: int = 4096
-    hidden_size: int = 256
+    hidden_size: int = 384
     num_heads: int = 6
     q_lora_rank: int = 128
     kv_lora_rank: int = 128
@@ -20,7 +20,7 @@ class Shape:
     num_dense_layers: int = 3
     num_experts: int = 8
     experts_per_token: int = 2
-    expert_width: int = 96
+    expert_width: int = 80
     routed_scale: float = 1.5
     index_heads: int = 2
     index_dim: int = 64
