@@ -9,7 +9,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from questions import free_question, question_word
+from english import agree
+from questions import DETERMINERS, free_question, question_word
 from values import Slots
 from wordings import TRAINED, UNSEEN, Relation, read_wordings
 
@@ -67,7 +68,7 @@ ROOTS = [
 # determiner alone.
 NOUNS = {"noun", "animal", "role", "part", "kin"}
 DETERMINED = NOUNS | {"plural", "food", "music", "medicine", "word", "words"}
-DETERMINER = r"\b(?:an?|the|his|her|their|its|my|our|your|some) "
+DETERMINER = rf"\b(?:{'|'.join(sorted(DETERMINERS))}) "
 LEAD_OF_NOUN = re.compile(DETERMINER + r"(?:[\w-]+ ){0,3}$", re.IGNORECASE)
 LEAD = re.compile(DETERMINER + "$", re.IGNORECASE)
 NO_ADJECTIVES = {"of", "to", "for", "as", "by", "sort", "kind", "pair", "word", "name", "nickname"}
@@ -114,18 +115,14 @@ def split_lead(before: str, kind: str, kinds: list[str]) -> tuple[str, str]:
     return before[: found.start()], found.group()
 
 
-def agree(before: str, value: str) -> str:
-    """Both, "an" where a vowel follows."""
-    if value[0].lower() in "aeiou":
-        before = re.sub(r"\b([Aa]) $", r"\1n ", before)
-    return before + value
-
-
 class Verb:
     """So that a wording can say {verb.past}."""
 
     def __init__(self, forms: tuple[str, str, str]):
         self.base, self.past, self.part = forms
+
+    def __str__(self) -> str:
+        return self.base
 
 
 class FactMaker:

@@ -28,6 +28,7 @@ CODE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".md",
 README_IN_PACKAGE = "METADATA"
 MAX_FILE_BYTES = 200_000
 NUM_SAMPLE_FACTS = 48_000
+MAX_VOCABULARY = 2**16  # token arrays are uint16
 
 
 def read_books(folder: Path) -> tuple[dict[Path, str], dict[Path, str]]:
@@ -110,9 +111,24 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="encode with this one instead of a new one")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    tokenizer = Tokenizer.from_file(str(options.tokenizer)) if options.tokenizer else None
-    code = options.code, options.code_bytes
-    prepare(options.books, *code, options.vocab_size, options.out, tokenizer)
+    tokenizer = None
+    if options.tokenizer:
+        if not options.tokenizer.is_file():
+            parser.error(
+                f"--tokenizer: expected a tokenizer.json, found no file {options.tokenizer}"
+            )
+        tokenizer = Tokenizer.from_file(str(options.tokenizer))
+        if tokenizer.get_vocab_size() > MAX_VOCABULARY:
+            found = tokenizer.get_vocab_size()
+            parser.error(f"--tokenizer: expected at most {MAX_VOCABULARY} tokens, found {found}")
+    prepare(
+        books=options.books,
+        code=options.code,
+        code_bytes=options.code_bytes,
+        vocab_size=options.vocab_size,
+        out=options.out,
+        tokenizer=tokenizer,
+    )
 
 
 def prepare(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 import vocabulary as v
+from english import ordinal, past_of, spelled, with_article
 
 
 def recurring(draw: Callable[["Slots"], str]) -> Callable[["Slots"], str]:
@@ -148,7 +149,7 @@ class Slots:
         if draw < 0.7:
             return "the " + noun
         if draw < 0.94:
-            return f"{self.pick(v.DETERMINERS)} {noun}"
+            return f"{self.pick(v.OTHER_DETERMINERS)} {noun}"
         return f"{self.first_name()}'s {noun}"
 
     def origin(self) -> str:
@@ -381,13 +382,9 @@ class Slots:
 
     def money(self) -> str:
         amount, draw = self.amount(5000), self.rng.random()
-        if draw < 0.3 and not amount.isdigit():
-            draw = 1.0
-        if draw < 0.15:
-            return f"£{amount}"
-        if draw < 0.3:
-            return f"${amount}"
-        if draw < 0.4:
+        if draw < 0.3 and amount.isdigit():
+            return f"{'£' if draw < 0.15 else '$'}{amount}"
+        if 0.3 <= draw < 0.4:
             return f"{self.pick(v.NUMBER_WORDS)} {self.pick(v.CURRENCIES)}"
         return f"{amount} {self.pick(v.CURRENCIES)}"
 
@@ -471,35 +468,3 @@ class Slots:
         if kind == "noun" and self.phrased():
             return self.described(self.noun()) + (self.tail() if self.chance(0.6) else "")
         return getattr(self, "words_" if kind == "words" else kind)()
-
-
-def with_article(noun: str) -> str:
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
-
-
-def spelled(number: int) -> str:
-    """In words, up to 9,999."""
-    if number < 20:
-        return v.SMALL_NUMBERS[number]
-    if number < 100:
-        tens, ones = v.TENS[number // 10 - 2], number % 10
-        return tens + (f"-{v.SMALL_NUMBERS[ones]}" if ones else "")
-    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
-    rest = number % size
-    joint = " and " if rest < 100 else " "
-    return f"{spelled(number // size)} {name}" + (f"{joint}{spelled(rest)}" if rest else "")
-
-
-def past_of(base: str) -> str:
-    if base.endswith("e"):
-        return base + "d"
-    if base.endswith("y") and base[-2] not in "aeiou":
-        return base[:-1] + "ied"
-    if base in ("drop", "plan", "wrap"):
-        return base + base[-1] + "ed"
-    return base + "ed"
-
-
-def ordinal(day: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
-    return f"{day}{'th' if 10 < day < 20 else ending}"

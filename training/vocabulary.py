@@ -95,9 +95,9 @@ NUMBER_WORDS = """
 two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
 """.split()
-SMALL_NUMBERS = ["no", "one", *NUMBER_WORDS[:18]]
+SMALL_NUMBERS = ["zero", "one", *NUMBER_WORDS[:18]]
 TENS = NUMBER_WORDS[18:]
-DETERMINERS = "his her their my our its another every some that one his her".split()
+OTHER_DETERMINERS = "his her their my our its another every some that one his her".split()
 PARTNERS = "Sons Daughters Brothers Company Partners Nephews Sisters".split()
 CURRENCIES = "pounds dollars francs crowns shillings euros guineas marks roubles ducats florins pence".split()
 LENGTHS = "metres feet miles inches kilometres yards paces leagues fathoms centimetres".split()
