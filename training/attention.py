@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention over [batch, length, heads, dim]: dense, sliding window, and over a selection."""
+"""Attention over [batch, length, heads, dim]: dense, sliding window, both, and over a selection."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -45,7 +46,18 @@ def window_mask(batch: int, num_chunks: int, width: int, device: torch.device) -
     return allowed.repeat(batch, 1, 1)[:, None]
 
 
+def dense_at_rows(
+    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, width: int, window: Callable
+) -> Tensor:
+    """The queries `rows` [batch, num_rows], each given once, see everything before them, all others
+    a window: what a very long row can afford."""
+    batch = torch.arange(q.shape[0], device=q.device)[:, None]
+    allowed = torch.arange(q.shape[1], device=q.device) <= rows[..., None]
+    far = selected(q[batch, rows], k, v, allowed)
+    return window(q, k, v, width).index_put((batch, rows), far)
+
+
 def selected(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """mask [batch, length, length], true where the key is selected."""
+    """mask [batch, queries, keys], true where the key is selected."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2)

@@ -80,7 +80,7 @@ def compare(folder: Path) -> float:
             layer_margins.append(margins(q, k, gate, topk))
             return select_mask(q, k, gate, topk)
 
-        with patch("model.select_mask", select):
+        with patch.object(model, "select_mask", select):
             forward = model.logits(model(tokens[None], positions, plan).hidden)
         margin = torch.stack(layer_margins).amin(0)
         hidden, _ = LongContext(model, plan).extend(LongContext(model, plan).empty(), tokens)

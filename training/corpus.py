@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from lexicon import Lexicon
+
 # Where the tokenizer splits too (tokenizer.py); a piece's tokens do not depend on its neighbours.
 PIECES = re.compile(
     r"'(?:s|t|re|ve|m|ll|d)(?![^\W\d_])|[^\r\n\w]?[^\W\d_]+|_[^\W\d_]+|\d| ?(?:[^\s\w]|_)+[\r\n]*"
@@ -39,8 +41,7 @@ class Corpus:
         self.encode = Encoder(self.tokenizer)
         self.books = np.load(folder / f"book_{split}.npy", mmap_mode="r")
         self.code = np.load(folder / f"code_{split}.npy", mmap_mode="r")
-        self.words = (folder / "words.txt").read_text(encoding="utf-8").split()
-        self.names = (folder / "names.txt").read_text(encoding="utf-8").split()
+        self.lexicon = Lexicon.load(folder)
         self.ids = {t: self.tokenizer.token_to_id(t) for t in self.tokenizer.get_vocab()}
         texts = [self.tokenizer.decode([i]) for i in range(self.tokenizer.get_vocab_size())]
         self.ends_line = np.array([text.endswith("\n") for text in texts])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What words become beside others: articles, numbers in words, past tenses, ordinals."""
+"""What words become beside others: articles, numbers in words, plurals, past tenses, ordinals."""
 
 import re
 
@@ -28,6 +28,14 @@ def spelled(number: int) -> str:
     rest = number % size
     joint = " and " if rest < 100 else " "
     return f"{spelled(number // size)} {name}" + (f"{joint}{spelled(rest)}" if rest else "")
+
+
+def plural_of(noun: str) -> str:
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"
 
 
 def past_of(base: str) -> str:

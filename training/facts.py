@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from english import agree
+from lexicon import Lexicon
 from questions import DETERMINERS, free_question, question_word
 from values import Slots
 from wordings import TRAINED, UNSEEN, Relation, read_wordings
@@ -131,13 +132,12 @@ class FactMaker:
     def __init__(
         self,
         rng: random.Random,
-        words: list[str],
-        names: list[str],
+        lexicon: Lexicon,
         held_out: bool,
         unseen: bool = False,
     ):
         self.rng = rng
-        self.slots = Slots(rng, words, names, held_out)
+        self.slots = Slots(rng, lexicon, held_out)
         self.relations = read_wordings(UNSEEN if unseen else TRAINED)
         self.first_share = 0.0 if unseen else 0.08  # of the first relation, which fits anything
         self.decorated = 0.0 if unseen else 1.0

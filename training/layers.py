@@ -31,6 +31,15 @@ def rotary_angles(positions: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
+def ranks(x: Tensor) -> Tensor:
+    """Place of every element of the last axis in descending order, the first of equals first; for
+    a few elements much faster than topk."""
+    other, own = x[..., None, :], x[..., :, None]
+    index = torch.arange(x.shape[-1], device=x.device)
+    before = (other > own) | ((other == own) & (index[None, :] < index[:, None]))
+    return before.sum(-1)
+
+
 def matrix(rows: int, columns: int, scale: float = 1.0) -> nn.Parameter:
     return nn.Parameter(torch.randn(rows, columns) * (scale * columns**-0.5))
 
@@ -129,9 +138,7 @@ class MoeFfn(nn.Module):
         """Weight of every expert, zero where not chosen: [T, num_experts], fp32."""
         with torch.autocast(x.device.type, enabled=False):
             score = torch.sigmoid(F.linear(x.float(), self.router.float()))
-        chosen = torch.topk(score + self.router_bias, self.shape.experts_per_token, -1).indices
-        mask = torch.zeros_like(score).scatter(-1, chosen, 1.0)
-        kept = score * mask
+        kept = score * (ranks(score + self.router_bias) < self.shape.experts_per_token)
         return kept / (kept.sum(-1, keepdim=True) + 1e-20) * self.shape.routed_scale
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

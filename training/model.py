@@ -14,6 +14,7 @@ from selection import add_known_sentence, attention_at_rows, index_loss, select_
 from shape import Shape
 
 WINDOW = 128  # what shared layers see before they are given a selection
+FAR_WINDOW = 2048  # what full layers see of a row in which only some queries see everything
 DENSE = "dense"
 
 
@@ -46,6 +47,8 @@ class Model(nn.Module):
         self.head = nn.Parameter(torch.randn(shape.vocab_size, shape.hidden_size) * 0.005)
         self.loads: dict[int, Tensor] = {}
         self.targets, self.index_loss = attention_at_rows, index_loss
+        self.window, self.selected = attention.window, attention.selected
+        self.select_mask = select_mask
 
     def compile_parts(self) -> None:
         for layer in [*self.layers, self.mtp.layer]:
@@ -54,6 +57,12 @@ class Model(nn.Module):
             layer.attention.indexer.compile(dynamic=False)
         self.targets = torch.compile(attention_at_rows, dynamic=False)
         self.index_loss = torch.compile(index_loss, dynamic=False)
+
+    def use_fast_kernels(self) -> None:
+        """On a CUDA GPU, for rows of whole blocks."""
+        import fast
+
+        self.window, self.selected, self.select_mask = fast.window, fast.selected, fast.select_mask
 
     def forward(
         self,
@@ -64,6 +73,7 @@ class Model(nn.Module):
         lesson: Lesson | None = None,
         keep_masks: bool = False,
         sentence_from: int = 0,  # first layer whose index is told the answering sentence
+        far: Tensor | None = None,  # [batch, n]: the only queries for which dense means dense
     ) -> Outcome:
         shape, (batch, length) = self.shape, tokens.shape
         cos, sin = rotary_angles(positions, shape)
@@ -82,7 +92,7 @@ class Model(nn.Module):
                 index = layer.attention.indexer(normed, latent_q, cos, sin)
                 index = [y.unflatten(0, (batch, length)) for y in index]
             if selects:
-                mask = select_mask(*(y.detach() for y in index), shape.index_topk)
+                mask = self.select_mask(*(y.detach() for y in index), shape.index_topk)
                 if keep_masks:
                     out.masks[i] = mask
             if lesson is not None:
@@ -100,11 +110,13 @@ class Model(nn.Module):
                     loss = self.index_loss(*index, lesson.rows, target, lesson.weight)
                     out.source_loss = out.source_loss + loss
             if mask is not None:
-                attended = attention.selected(q, k, v, mask)
+                attended = self.selected(q, k, v, mask)
+            elif is_source and far is not None:
+                attended = attention.dense_at_rows(q, k, v, far, FAR_WINDOW, self.window)
             elif is_source or plan == DENSE:
                 attended = attention.dense(q, k, v)
             else:
-                attended = attention.window(q, k, v, WINDOW)
+                attended = self.window(q, k, v, WINDOW)
             x, load = layer.finish(x, attended.reshape(batch * length, -1))
             if load is not None:
                 self.loads[i] = load.detach()

@@ -18,9 +18,9 @@ def orthogonalise(x: Tensor, steps: int = 5) -> Tensor:
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for _ in range(steps):  # x <- a x + (b G + c G G) x with G = x x^T
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
@@ -41,7 +41,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: Tensor) -> None:
-        kept = 1 - rate * self.weight_decay
+        parameters, updates = [], []
         for shape, members in self.groups.items():
             members = [member for member in members if member[0].grad is not None]
             if not members:
@@ -49,21 +49,28 @@ class Muon:
             gradients = [parameter.grad for parameter, _, _ in members]
             states = [self.state[parameter] for parameter, _, _ in members]
             torch._foreach_lerp_(states, gradients, 1 - self.momentum)
-            updates = torch._foreach_lerp(gradients, states, self.momentum)
-            stacked = [split(u, n, axis) for u, (_, n, axis) in zip(updates, members, strict=True)]
-            step = orthogonalise(torch.cat(stacked))
-            scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
-            offset = 0
-            for (parameter, _, axis), matrices in zip(members, stacked, strict=True):
-                part = step[offset : offset + len(matrices)]
-                offset += len(matrices)
-                update = torch.cat(list(part), axis).to(parameter.dtype)
-                parameter.mul_(kept).sub_(update * scale)
+            ahead = torch._foreach_lerp(gradients, states, self.momentum)
+            stacked = [split(u, n, axis) for u, (_, n, axis) in zip(ahead, members, strict=True)]
+            step = orthogonalise(torch.cat(stacked)).float()
+            step *= rate * max(1.0, shape[0] / shape[1]) ** 0.5
+            parts = step.split([len(matrices) for matrices in stacked])
+            for (parameter, _, axis), part in zip(members, parts, strict=True):
+                parameters.append(parameter)
+                updates.append(joined(part, axis))
+        torch._foreach_mul_(parameters, 1 - rate * self.weight_decay)
+        torch._foreach_sub_(parameters, updates)
 
 
 def split(x: Tensor, count: int, axis: int) -> Tensor:
     """[rows, columns] -> [count, ...]: the experts' matrices, or the one matrix."""
-    return torch.stack(x.chunk(count, axis))
+    if axis == 0:
+        return x.unflatten(0, (count, -1))
+    return x.unflatten(1, (count, -1)).transpose(0, 1)
+
+
+def joined(x: Tensor, axis: int) -> Tensor:
+    """What `split` undoes."""
+    return x.flatten(0, 1) if axis == 0 else x.transpose(0, 1).flatten(1)
 
 
 def is_muon_matrix(name: str) -> bool:

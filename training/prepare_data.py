@@ -4,7 +4,7 @@
     python prepare_data.py --books DIR --code DIR [--code DIR ...] --out DATA
     python prepare_data.py --books DIR --tokenizer MODEL/tokenizer.json --out DATA    # to ask MODEL
 
-DATA receives tokenizer.json, {book,code}_{train,val}.npy (uint16), words.txt, names.txt and
+DATA receives tokenizer.json, {book,code}_{train,val}.npy (uint16), {words,nouns,names}.txt and
 sources.json (every file read, with its SHA-256).
 """
 
@@ -13,15 +13,14 @@ import hashlib
 import json
 import random
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from facts import FactMaker
+from lexicon import Lexicon
 from tokenizer import train_tokenizer
-from vocabulary import HELD_OUT_WORDS
 
 VALIDATION_BOOKS = ("pride-and-prejudice", "sherlock-holmes")
 CODE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".md", ".rst"}
@@ -65,25 +64,9 @@ def read_code(folders: list[Path], max_bytes: int) -> tuple[dict[Path, str], dic
     return train, validation
 
 
-def list_words(texts: list[str]) -> tuple[list[str], list[str]]:
-    """Lower-case words and capitalised names seen at least five times, held-out ones removed."""
-    counts = Counter()
-    for text in texts:
-        counts.update(re.findall(r"\b[A-Za-z]{3,11}\b", text))
-    known = {word for word, count in counts.items() if count >= 5}
-    held_out = {word.lower() for word in HELD_OUT_WORDS}
-    words = sorted(word for word in known if word.islower() and word not in held_out)
-    names = sorted(
-        word
-        for word in known
-        if word.istitle() and word.lower() not in known and word.lower() not in held_out
-    )
-    return words, names
-
-
-def sample_facts(words: list[str], names: list[str], count: int) -> str:
+def sample_facts(lexicon: Lexicon, count: int) -> str:
     """Generated facts and questions, so that the tokenizer knows their words."""
-    facts = FactMaker(random.Random(count), words, names, held_out=False)
+    facts = FactMaker(random.Random(count), lexicon, held_out=False)
     lines = [
         " ".join((*item.sentences, item.question, item.value))
         for _ in range(count // 16)
@@ -142,11 +125,11 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     book_train, book_val = read_books(books)
     code_train, code_val = read_code(code, code_bytes)
-    words, names = list_words(list(book_train.values()))
+    lexicon = Lexicon.of(list(book_train.values()))
     if tokenizer is None:
         sample = [text[:1_000_000] for text in book_train.values()]
         sample += list(code_train.values())[::2]
-        sample += [sample_facts(words, names, NUM_SAMPLE_FACTS)]
+        sample += [sample_facts(lexicon, NUM_SAMPLE_FACTS)]
         tokenizer = train_tokenizer(sample, vocab_size)
     tokenizer.save(str(out / "tokenizer.json"))
     splits = {
@@ -159,14 +142,14 @@ def prepare(
         tokens = encode(tokenizer, list(texts.values()))
         np.save(out / f"{name}.npy", tokens)
         print(f"{name}: {len(texts)} files, {len(tokens)} tokens")
-    (out / "words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    (out / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    lexicon.save(out)
     sources = {
         name: {path.name: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
         for name, texts in splits.items()
     }
     (out / "sources.json").write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(words)} words, {len(names)} names, vocabulary {tokenizer.get_vocab_size()}")
+    counts = ", ".join(f"{len(words)} {name}" for name, words in vars(lexicon).items())
+    print(f"{counts}, vocabulary {tokenizer.get_vocab_size()}")
 
 
 if __name__ == "__main__":

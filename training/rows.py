@@ -39,6 +39,7 @@ class RowMix:
     max_hops: int = 2
     jumps: float = 0.7  # share of rows whose positions jump
     lesson_rows: int = 64
+    far_rows: int = 0  # queries that see the whole of a very long row; 0: all do
     max_facts: int = 8
     max_position: int = 1048576
 
@@ -53,7 +54,7 @@ class Sentence:
 class RowMaker:
     def __init__(self, corpus: Corpus, seed: int, held_out: bool = False, unseen: bool = False):
         self.corpus, self.rng = corpus, random.Random(seed)
-        self.facts = FactMaker(self.rng, corpus.words, corpus.names, held_out, unseen)
+        self.facts = FactMaker(self.rng, corpus.lexicon, held_out, unseen)
         facts = self.facts
         self.clauses = ClauseMaker(
             self.rng, facts.slots, facts.decorate_statement, facts.decorate_question
@@ -310,15 +311,32 @@ class RowMaker:
         kinds = np.zeros(shape, dtype=np.int8)
         positions = np.zeros(shape, dtype=np.int64)
         lesson = np.zeros((4, mix.num_rows, mix.lesson_rows), dtype=np.int64)
+        far = np.zeros((mix.num_rows, mix.far_rows), dtype=np.int64)
         for b in range(mix.num_rows):
             row_tokens, row_kinds, answers = self.row(mix)
             tokens[b], kinds[b], positions[b] = row_tokens, row_kinds[1:], self.positions(mix)
+            others = range(mix.length)
+            if mix.far_rows:
+                far[b] = self.far(kinds[b], mix.far_rows)
+                answers = [a if kinds[b, t - 1] == ANSWER else None for t, a in enumerate(answers)]
+                others = far[b].tolist()
             known = [t - 1 for t in range(1, mix.length + 1) if answers[t] is not None]
             self.rng.shuffle(known)
             known = known[: mix.lesson_rows * 3 // 4]
-            others = [self.rng.randrange(mix.length) for _ in range(mix.lesson_rows - len(known))]
+            others = [self.rng.choice(others) for _ in range(mix.lesson_rows - len(known))]
             for r, t in enumerate(known + others):
                 start, end = answers[t + 1] or (-1, -1)
                 weight = 5 if start >= 0 else 1
                 lesson[:, b, r] = t, weight, start, end
-        return {"tokens": tokens, "kinds": kinds, "positions": positions, "lesson": lesson}
+        arrays = {"tokens": tokens, "kinds": kinds, "positions": positions, "lesson": lesson}
+        return arrays | ({"far": far} if mix.far_rows else {})
+
+    def far(self, kinds: np.ndarray, count: int) -> np.ndarray:
+        """The queries that predict answers and random others, `count` in all; further answers no
+        longer count."""
+        answers = np.flatnonzero(kinds == ANSWER)
+        kinds[answers[count:]] = IGNORED
+        answers = answers[:count]
+        others = self.rng.sample(range(len(kinds)), 2 * count)
+        others = [t for t in others if kinds[t] != ANSWER][: count - len(answers)]
+        return np.concatenate((answers, np.array(others, dtype=np.int64)))

@@ -69,7 +69,7 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
     rows_8k = rows_of(8192, lists=0.1, max_facts=48, **taught)
     rows_16k = rows_of(16384, max_facts=96, **taught | {"lesson_rows": 256})
     rows_64k = rows_of(65536, max_facts=160, **taught | {"lesson_rows": 512})
-    rows_256k = rows_of(262144, max_facts=240, **taught | {"lesson_rows": 512})
+    rows_256k = rows_of(262144, max_facts=400, far_rows=2048, **taught | {"lesson_rows": 512})
     sparse = [(rows_2k, shared), (rows_2k, every), (rows_2k, None)]
     mixed = [
         (rows_2k, shared),
@@ -85,19 +85,19 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
     drafts = [(rows_2k, shared), (rows_16k, None)]
     branch = {"lesson": True, "source_weight": 1.0, "start_from": "mixed"}
     plan = [
-        Phase("dense512", 90, (1.0, 1.0), [(start, None)]),
-        Phase("dense1024", 45, (1.0, 1.0), [(longer, None)]),
-        Phase("joint2k", 360, (1.0, 0.8), [(rows_2k, None)], lesson=True),
-        Phase("again2k", 200, (0.8, 0.6), [(rows_2k, None)], lesson=True),
-        Phase("joint16k", 35, (0.5, 0.4), [(rows_16k, None)], lesson=True),
-        Phase("joint64k", 40, (0.4, 0.3), [(rows_64k, None)], lesson=True),
-        Phase("sparse2k", 40, (0.3, 0.3), sparse, lesson=True),
+        Phase("dense512", 75, (1.0, 1.0), [(start, None)]),
+        Phase("dense1024", 35, (1.0, 1.0), [(longer, None)]),
+        Phase("joint2k", 285, (1.0, 0.8), [(rows_2k, None)], lesson=True),
+        Phase("again2k", 160, (0.8, 0.6), [(rows_2k, None)], lesson=True),
+        Phase("joint16k", 30, (0.5, 0.4), [(rows_16k, None)], lesson=True),
+        Phase("joint64k", 35, (0.4, 0.3), [(rows_64k, None)], lesson=True),
+        Phase("sparse2k", 35, (0.3, 0.3), sparse, lesson=True),
         Phase("mixed", 150, (0.4, 0.3), mixed, lesson=True, source_weight=1.0),
-        Phase("near", 170, (0.3, 0.0), near, **branch),
-        Phase("far", 170, (0.3, 0.0), far, **branch),
+        Phase("near", 165, (0.3, 0.0), near, **branch),
+        Phase("far", 165, (0.3, 0.0), far, **branch),
         Phase("mean", 0, (0.0, 0.0), [], mean_of=("near", "far")),
-        Phase("mtp", 75, (1.0, 0.3), drafts, draft=True),
-        Phase("mtp_sparse", 20, (0.3, 0.02), [(rows_2k, shared)], draft=True, draft_selects=True),
+        Phase("mtp", 60, (1.0, 0.3), drafts, draft=True),
+        Phase("mtp_sparse", 15, (0.3, 0.02), [(rows_2k, shared)], draft=True, draft_selects=True),
     ]
     return [replace(phase, seconds=phase.seconds * scale) for phase in plan]
 
@@ -108,13 +108,14 @@ def smoke_phases(shape: Shape) -> list[Phase]:
     short = RowMix(length=256, num_rows=4, max_facts=2, lesson_rows=16, **told)
     lists = replace(short, lists=0.4, copies=0.2, bigrams=0.2)
     turns = [(short, shared), (short, every), (short, None)]
+    far = [(short, shared), (replace(short, length=512, num_rows=2, far_rows=64), None)]
     draft = {"draft": True, "max_steps": 3}
     return [
         Phase("dense", 1e9, (1.0, 1.0), [(lists, None)], max_steps=4),
         Phase("joint", 1e9, (1.0, 0.5), [(short, None)], lesson=True, max_steps=4),
         Phase("sparse", 1e9, (0.1, 0.05), turns, lesson=True, max_steps=6),
         Phase("near", 1e9, (0.05, 0.0), turns, lesson=True, max_steps=3, start_from="sparse"),
-        Phase("far", 1e9, (0.05, 0.0), turns, lesson=True, max_steps=3, start_from="sparse"),
+        Phase("far", 1e9, (0.05, 0.0), far, lesson=True, max_steps=3, start_from="sparse"),
         Phase("mean", 0, (0.0, 0.0), [], mean_of=("near", "far")),
         Phase("mtp", 1e9, (1.0, 0.3), [(short, shared)], **draft),
         Phase("mtp_sparse", 1e9, (0.3, 0.1), [(short, shared)], draft_selects=True, **draft),
@@ -156,6 +157,7 @@ class Trainer:
         self.sentence_from = model.shape.plan.rindex("F")
         if self.device.type == "cuda":
             model.compile_parts()
+            model.use_fast_kernels()
             self.losses = torch.compile(token_losses, dynamic=False)
             self.divergence = torch.compile(divergence, dynamic=False)
         rows = RowMix(length=256, num_rows=2) if smoke else rows_of(2048, max_facts=16)
@@ -197,7 +199,8 @@ class Trainer:
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:].flatten()
         lesson = make_lesson(batch) if phase.lesson else None
         with self.autocast():
-            out = model(inputs, batch["positions"], plan, lesson, sentence_from=self.sentence_from)
+            told = {"sentence_from": self.sentence_from, "far": batch.get("far")}
+            out = model(inputs, batch["positions"], plan, lesson, **told)
             losses = self.losses(out.hidden, model.head, targets)
         kinds = batch["kinds"].flatten()
         text = (losses * (kinds == TEXT)).sum() / (kinds == TEXT).sum().clamp(min=1)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import wraps
 
 import vocabulary as v
-from english import ordinal, past_of, spelled, with_article
+from english import ordinal, past_of, plural_of, spelled, with_article
+from lexicon import Lexicon
 
 
 def recurring(draw: Callable[["Slots"], str]) -> Callable[["Slots"], str]:
@@ -32,8 +33,9 @@ def recurring(draw: Callable[["Slots"], str]) -> Callable[["Slots"], str]:
 class Slots:
     """Draws the text of a slot or of a value by its kind; `rng` decides everything."""
 
-    def __init__(self, rng: random.Random, words: list[str], names: list[str], held_out: bool):
-        self.rng, self.words, self.names, self.held_out = rng, words, names, held_out
+    def __init__(self, rng: random.Random, lexicon: Lexicon, held_out: bool):
+        self.rng, self.held_out = rng, held_out
+        self.words, self.nouns, self.names = lexicon.words, lexicon.nouns, lexicon.names
         self.phrases = 0.0 if held_out else 0.25  # share of values that are whole phrases
         self.again = 0.0  # share of names and nouns that came before in the text
         self.known: dict[str, list[str]] = {}
@@ -57,6 +59,10 @@ class Slots:
 
     def random_words(self, low: int, high: int) -> str:
         return " ".join(self.rng.choice(self.words) for _ in range(self.rng.randint(low, high)))
+
+    def any_noun(self) -> str:
+        """Where a phrase ends has to show: "a climb lying on its back" would leave it open."""
+        return self.rng.choice(self.nouns)
 
     def invented(self) -> str:
         count = self.rng.choice((2, 2, 2, 3))
@@ -128,7 +134,7 @@ class Slots:
         if self.held_out and self.chance(0.5):
             return self.rng.choice(v.HELD_OUT_NOUNS)
         if self.chance(0.35):
-            return self.random_words(1, 1)
+            return self.any_noun()
         return self.pick(v.NOUNS)
 
     def described(self, noun: str) -> str:
@@ -156,11 +162,16 @@ class Slots:
         place = self.place() if self.chance(0.6) else self.spot()
         return f" {self.pick(['from', 'in', 'near', 'of', 'at', 'outside'])} {place}"
 
+    def compound(self) -> str:
+        """A noun, half of the time behind a word of any kind."""
+        noun = self.any_noun()
+        return f"{self.random_words(1, 1)} {noun}" if self.chance(0.5) else noun
+
     def tail(self) -> str:
         """What may follow a noun, small words among it."""
         draw = self.rng.random()
         if draw < 0.3:
-            what = self.things() if self.chance(0.5) else self.described(self.random_words(1, 1))
+            what = self.things() if self.chance(0.5) else self.described(self.any_noun())
             return f" {self.pick(['of', 'of', 'of', 'full of', 'made of', 'for'])} {what}"
         if draw < 0.5:
             return self.origin()
@@ -181,7 +192,7 @@ class Slots:
     def things(self) -> str:
         noun = self.pick(v.PLURALS)
         if self.chance(0.15):
-            return self.random_words(1, 1) + "s"
+            return plural_of(self.any_noun())
         return f"{self.pick(v.ADJECTIVES)} {noun}" if self.chance(0.4) else noun
 
     def spot(self) -> str:
@@ -220,7 +231,7 @@ class Slots:
         return self.pick(v.KIN)
 
     def animal(self) -> str:
-        return self.pick(v.ANIMALS) if self.chance(0.8) else self.random_words(1, 1)
+        return self.pick(v.ANIMALS) if self.chance(0.8) else self.any_noun()
 
     def part(self) -> str:
         return self.pick(v.BODY_PARTS)
@@ -229,20 +240,20 @@ class Slots:
     def role(self) -> str:
         if self.held_out:
             return self.pick(v.HELD_OUT_ROLES)
-        return self.pick(v.ROLES) if self.chance(0.4) else self.random_words(1, 2)
+        return self.pick(v.ROLES) if self.chance(0.4) else self.compound()
 
     @recurring
     def attribute(self) -> str:
         if self.held_out:
             return self.pick(v.HELD_OUT_ATTRIBUTES)
-        return self.pick(v.ATTRIBUTES) if self.chance(0.4) else self.random_words(1, 2)
+        return self.pick(v.ATTRIBUTES) if self.chance(0.4) else self.compound()
 
     def entity(self) -> str:
         draw = self.rng.random()
         if draw < 0.2 or (self.held_out and draw < 0.6):
             return "the " + self.role()
         if draw < 0.5:
-            return "the " + self.random_words(1, 3)
+            return "the " + self.compound()
         return self.person() if draw < 0.85 else self.thing()
 
     def variable(self) -> str:
@@ -297,7 +308,7 @@ class Slots:
         return self.random_words(1, 3)
 
     def word(self) -> str:
-        return self.random_words(1, 1)
+        return self.any_noun() if self.chance(0.6) else self.random_words(1, 1)
 
     def aword(self) -> str:
         if self.phrased():
@@ -375,7 +386,7 @@ class Slots:
         return f"{self.pick(v.WHERE)} {thing}"
 
     def job(self) -> str:
-        return self.pick(v.JOBS) if self.chance(0.6) else with_article(self.random_words(1, 1))
+        return self.pick(v.JOBS) if self.chance(0.6) else with_article(self.any_noun())
 
     def language(self) -> str:
         return self.pick(v.LANGUAGES) if self.chance(0.7) else self.invented()
@@ -417,7 +428,7 @@ class Slots:
         return f"{self.pick(v.FOODS)} {self.pick(v.REMEDIES)}" if self.chance(0.6) else self.food()
 
     def music(self) -> str:
-        return self.pick(v.INSTRUMENTS) if self.chance(0.7) else self.random_words(1, 1)
+        return self.pick(v.INSTRUMENTS) if self.chance(0.7) else self.any_noun()
 
     def prize(self) -> str:
         draw = self.rng.random()
