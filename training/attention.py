@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention over [batch, length, heads, dim]: dense, sliding window, both, and over a selection."""
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -46,15 +45,13 @@ def window_mask(batch: int, num_chunks: int, width: int, device: torch.device) -
     return allowed.repeat(batch, 1, 1)[:, None]
 
 
-def dense_at_rows(
-    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, width: int, window: Callable
-) -> Tensor:
-    """The queries `rows` [batch, num_rows], each given once, see everything before them, all others
-    a window: what a very long row can afford."""
+def dense_at_rows(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, windowed: Tensor) -> Tensor:
+    """The queries `rows` [batch, num_rows], each given once, see everything before them; the others
+    keep `windowed`, what `window` gave: what a very long row can afford."""
     batch = torch.arange(q.shape[0], device=q.device)[:, None]
     allowed = torch.arange(q.shape[1], device=q.device) <= rows[..., None]
     far = selected(q[batch, rows], k, v, allowed)
-    return window(q, k, v, width).index_put((batch, rows), far)
+    return windowed.index_put((batch, rows), far)
 
 
 def selected(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

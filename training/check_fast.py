@@ -18,7 +18,7 @@ import selection
 
 TOLERANCE = 1e-2  # of the norm: bf16 operands
 SCORE_TOLERANCE = 1e-3  # of the norm: tf32 products
-WIDTH, TOPK = 128, 128
+WIDTHS, TOPK = (128, 2048), 128
 
 
 def stable_choice(scores: Tensor, topk: int) -> Tensor:
@@ -52,17 +52,24 @@ def check_scores(length: int) -> float:
     return difference(ours[:, visible], reference[:, visible])
 
 
-def check_attention(length: int, which: str) -> float:
-    """Worst of the output and the three gradients, against the plain one in fp32."""
+def check_mask(length: int) -> float:
+    """Share of keys that scores and choice together choose otherwise than one after the other."""
+    q = torch.randn(3, length, 2, 64, device="cuda")
+    k, gate = torch.randn(3, length, 64, device="cuda"), torch.randn(3, length, 2, device="cuda")
+    expected = stable_choice(fast.index_scores(q, k, gate), TOPK)
+    return (fast.select_mask(q, k, gate, TOPK) != expected).float().mean().item()
+
+
+def check_attention(length: int, which: str, told: Tensor | int) -> float:
+    """Worst of the output and the three gradients, against the plain one in fp32; `told`: the mask
+    or the width."""
     inputs = [torch.randn(2, length, 6, 64, device="cuda", dtype=torch.bfloat16) for _ in range(4)]
-    scores = torch.randn(2, length, length, device="cuda")
-    last = stable_choice(scores, TOPK) if which == "selected" else WIDTH
     results = []
     for module, kind in ((fast, torch.bfloat16), (attention, torch.float32)):
         q, k, v, upstream = (x.to(kind, copy=True) for x in inputs)
         for x in (q, k, v):
             x.requires_grad_()
-        out = getattr(module, which)(q, k, v, last)
+        out = getattr(module, which)(q, k, v, told)
         out.backward(upstream)
         results.append([out.detach(), q.grad, k.grad, v.grad])
     return max(difference(a, b) for a, b in zip(*results, strict=True))
@@ -70,19 +77,23 @@ def check_attention(length: int, which: str) -> float:
 
 def main() -> None:
     torch.manual_seed(0)
-    worst = 0.0
-    for length in (512, 2048, 8192):
+    torch._dynamo.config.recompile_limit = 64
+    failed = False
+    for length in (128, 512, 1536, 2048, 8192):
+        mask = stable_choice(torch.randn(2, length, length, device="cuda"), TOPK)
         errors = {
-            "choice": (check_choice(min(length, 4096)), 0.0),
+            "choice": (check_choice(length), 0.0),
             "scores": (check_scores(length), SCORE_TOLERANCE),
-            "window": (check_attention(length, "window"), TOLERANCE),
-            "selected": (check_attention(length, "selected"), TOLERANCE),
+            "mask": (check_mask(length), 0.0),
+            "selected": (check_attention(length, "selected", mask), TOLERANCE),
         }
+        for width in WIDTHS:
+            errors[f"window of {width}"] = check_attention(length, "window", width), TOLERANCE
         for name, (error, allowed) in errors.items():
             good = error <= allowed
-            worst = max(worst, not good)
-            print(f"{length:6d} {name:9s} {error:.1e} {'' if good else 'FAILED'}", flush=True)
-    sys.exit(int(worst))
+            failed |= not good
+            print(f"{length:6d} {name:14s} {error:.1e} {'' if good else 'FAILED'}", flush=True)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

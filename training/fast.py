@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training spends most of its time in, for a CUDA GPU: the selection in two Triton kernels,
-windows and selections through flex_attention, which reads no block of keys that is all masked.
+windows and selections through flex_attention, which reads no block of keys in the future or
+outside the window.
 
 Same results as selection.py and attention.py up to the rounding of products; `check_fast.py`
 compares them.
 """
 
 from copy import copy
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
@@ -17,7 +18,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 BLOCK = 128  # of queries and of keys in flex_attention
 TILE = 64  # the same in index scores
-SCORES_AT_ONCE = 2**30
+SCORES_AT_ONCE = 2**30  # fp32
 compiled_flex = torch.compile(flex_attention, dynamic=False)
 
 
@@ -78,10 +79,16 @@ def choose_row(score_pointer, mask_pointer, length, TOPK: tl.constexpr, WIDTH: t
     tl.store(mask_pointer + row * length + keys, chosen.to(tl.int8), mask=keys < length)
 
 
+def require_multiple(length: int, unit: int) -> None:
+    if length % unit:
+        raise ValueError(f"rows of {length} tokens: expected a multiple of {unit}")
+
+
 @torch.no_grad()
 def select_mask(q: Tensor, k: Tensor, gate: Tensor, topk: int) -> Tensor:
     """As selection.select_mask; lengths are multiples of TILE."""
     length = k.shape[1]
+    require_multiple(length, TILE)
     q, k, gate = (x.float().contiguous() for x in (q, k, gate))
     mask = torch.empty(len(k), length, length, dtype=torch.bool, device=k.device)
     at_once = max(1, SCORES_AT_ONCE // length**2)
@@ -109,9 +116,10 @@ def choose(scores: Tensor, topk: int, mask: Tensor) -> None:
     choose_row[rows](scores, mask.view(torch.int8), length, TOPK=topk, WIDTH=width, num_warps=warps)
 
 
-@lru_cache(maxsize=16)
+@cache  # CUDA graphs keep what they were captured with
 def causal_blocks(length: int, reach: int, device: torch.device) -> BlockMask:
     """The blocks of keys each block of queries has to look at: its own and `reach` before it."""
+    require_multiple(length, BLOCK)
     index = torch.arange(length // BLOCK, device=device, dtype=torch.int32)
     count = (index + 1).clamp(max=reach + 1)
     blocks = (index - reach).clamp(min=0)[:, None] + index[None]
@@ -125,7 +133,8 @@ def causal_blocks(length: int, reach: int, device: torch.device) -> BlockMask:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask, allowed) -> Tensor:
-    """`allowed` [batch, head, query, key] decides inside the blocks."""
+    """q, k, v [batch, length, heads, dim]; allowed(batch, head, query, key) decides inside the
+    blocks."""
     blocks = copy(blocks)
     blocks.mask_mod = allowed
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))

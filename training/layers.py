@@ -32,8 +32,8 @@ def rotary_angles(positions: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
 
 
 def ranks(x: Tensor) -> Tensor:
-    """Place of every element of the last axis in descending order, the first of equals first; for
-    a few elements much faster than topk."""
+    """[..., n] -> [..., n]: each element's place in descending order, the first of equals first;
+    for a few elements much faster than topk."""
     other, own = x[..., None, :], x[..., :, None]
     index = torch.arange(x.shape[-1], device=x.device)
     before = (other > own) | ((other == own) & (index[None, :] < index[:, None]))

@@ -59,7 +59,7 @@ class Model(nn.Module):
         self.index_loss = torch.compile(index_loss, dynamic=False)
 
     def use_fast_kernels(self) -> None:
-        """On a CUDA GPU, for rows of whole blocks."""
+        """On a CUDA GPU, for rows of whole blocks; the MTP layer keeps the plain ones."""
         import fast
 
         self.window, self.selected, self.select_mask = fast.window, fast.selected, fast.select_mask
@@ -73,7 +73,8 @@ class Model(nn.Module):
         lesson: Lesson | None = None,
         keep_masks: bool = False,
         sentence_from: int = 0,  # first layer whose index is told the answering sentence
-        far: Tensor | None = None,  # [batch, n]: the only queries for which dense means dense
+        far: Tensor
+        | None = None,  # [batch, n]: without a plan, the only queries that see everything
     ) -> Outcome:
         shape, (batch, length) = self.shape, tokens.shape
         cos, sin = rotary_angles(positions, shape)
@@ -112,7 +113,8 @@ class Model(nn.Module):
             if mask is not None:
                 attended = self.selected(q, k, v, mask)
             elif is_source and far is not None:
-                attended = attention.dense_at_rows(q, k, v, far, FAR_WINDOW, self.window)
+                windowed = self.window(q, k, v, FAR_WINDOW)
+                attended = attention.dense_at_rows(q, k, v, far, windowed)
             elif is_source or plan == DENSE:
                 attended = attention.dense(q, k, v)
             else:

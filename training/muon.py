@@ -69,7 +69,7 @@ def split(x: Tensor, count: int, axis: int) -> Tensor:
 
 
 def joined(x: Tensor, axis: int) -> Tensor:
-    """What `split` undoes."""
+    """[count, ...] -> [rows, columns]: undoes `split`."""
     return x.flatten(0, 1) if axis == 0 else x.transpose(0, 1).flatten(1)
 
 

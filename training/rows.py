@@ -305,7 +305,8 @@ class RowMaker:
         return np.cumsum(steps)
 
     def batch(self, mix: RowMix) -> dict[str, np.ndarray]:
-        """Arrays for one step; lesson rows are the queries that predict answers, then random ones."""
+        """Arrays for one step; lesson rows are the queries that predict answers, then random ones (of
+        those that see the whole row, so mostly answers again)."""
         shape = (mix.num_rows, mix.length)
         tokens = np.zeros((mix.num_rows, mix.length + 1), dtype=np.int64)
         kinds = np.zeros(shape, dtype=np.int8)
@@ -332,11 +333,11 @@ class RowMaker:
         return arrays | ({"far": far} if mix.far_rows else {})
 
     def far(self, kinds: np.ndarray, count: int) -> np.ndarray:
-        """The queries that predict answers and random others, `count` in all; further answers no
-        longer count."""
+        """`count` queries: those that predict answers, then random others; what is left of the
+        answers no longer counts."""
         answers = np.flatnonzero(kinds == ANSWER)
         kinds[answers[count:]] = IGNORED
         answers = answers[:count]
-        others = self.rng.sample(range(len(kinds)), 2 * count)
+        others = self.rng.sample(range(len(kinds)), min(len(kinds), 2 * count))
         others = [t for t in others if kinds[t] != ANSWER][: count - len(answers)]
         return np.concatenate((answers, np.array(others, dtype=np.int64)))

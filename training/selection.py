@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 BLOCKED = -1e30
-SCORES_AT_ONCE = 2**29
+SCORES_AT_ONCE = 2**29  # fp32
 
 
 def index_scores(q: Tensor, k: Tensor, gate: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from corpus import Corpus
 from drafting import acceptance, divergence, draft_loss
 from evaluate import TASKS, table
 from graphs import WARM_UP, GraphedStep
-from model import Lesson, Model, token_losses
+from model import FAR_WINDOW, Lesson, Model, token_losses
 from muon import Optimizer
 from prepare_data import prepare
 from rows import ANSWER, TEXT, RowMaker, RowMix
@@ -93,8 +93,8 @@ def phases(shape: Shape, scale: float) -> list[Phase]:
         Phase("joint64k", 35, (0.4, 0.3), [(rows_64k, None)], lesson=True),
         Phase("sparse2k", 35, (0.3, 0.3), sparse, lesson=True),
         Phase("mixed", 150, (0.4, 0.3), mixed, lesson=True, source_weight=1.0),
-        Phase("near", 165, (0.3, 0.0), near, **branch),
-        Phase("far", 165, (0.3, 0.0), far, **branch),
+        Phase("near", 158, (0.3, 0.0), near, **branch),
+        Phase("far", 156, (0.3, 0.0), far, **branch),
         Phase("mean", 0, (0.0, 0.0), [], mean_of=("near", "far")),
         Phase("mtp", 60, (1.0, 0.3), drafts, draft=True),
         Phase("mtp_sparse", 15, (0.3, 0.02), [(rows_2k, shared)], draft=True, draft_selects=True),
@@ -108,7 +108,8 @@ def smoke_phases(shape: Shape) -> list[Phase]:
     short = RowMix(length=256, num_rows=4, max_facts=2, lesson_rows=16, **told)
     lists = replace(short, lists=0.4, copies=0.2, bigrams=0.2)
     turns = [(short, shared), (short, every), (short, None)]
-    far = [(short, shared), (replace(short, length=512, num_rows=2, far_rows=64), None)]
+    longer = replace(short, length=2 * FAR_WINDOW, num_rows=1, far_rows=64)
+    far = [(short, shared), (longer, None)]
     draft = {"draft": True, "max_steps": 3}
     return [
         Phase("dense", 1e9, (1.0, 1.0), [(lists, None)], max_steps=4),
@@ -362,7 +363,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--until-phase", help="last phase to run")
     parser.add_argument(
-        "--smoke", action="store_true", help="a minute on a CPU, own sources as text"
+        "--smoke", action="store_true", help="under a minute on a CPU, own sources as text"
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
