@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "indexshare/error.h"
+#include "temp_dir.h"
 
 namespace indexshare {
 namespace {
@@ -89,7 +90,7 @@ TEST(Json, ManyKeysAreNotQuadratic) {
 }
 
 TEST(JsonFile, ErrorsOfTheFileSystem) {
-  const auto directory = std::filesystem::path(testing::TempDir());
+  const test::TempDir directory;
   const auto code = [](const std::filesystem::path& path, size_t max_bytes) {
     try {
       read_json_file(path, {.max_bytes = max_bytes});
@@ -99,17 +100,17 @@ TEST(JsonFile, ErrorsOfTheFileSystem) {
     return ErrorCode::internal;
   };
   EXPECT_EQ(code(directory / "no such file", 100), ErrorCode::not_found);
-  EXPECT_EQ(code(directory, 100), ErrorCode::unsupported);
+  EXPECT_EQ(code(directory.path(), 100), ErrorCode::unsupported);
   EXPECT_EQ(code("/dev/zero", 100), ErrorCode::unsupported);
   const auto path = directory / "sparse.json";
   std::ofstream(path) << "{}";
   std::filesystem::resize_file(path, uintmax_t{1} << 40);  // never read: the size alone refuses it
   EXPECT_EQ(code(path, 1'000'000), ErrorCode::unsupported);
-  std::filesystem::remove(path);
 }
 
 TEST(JsonFile, AGitLfsPointerIsNotTheFile) {
-  const auto path = std::filesystem::path(testing::TempDir()) / "pointer.json";
+  const test::TempDir directory;
+  const auto path = directory / "pointer.json";
   std::ofstream(path) << "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n";
   for (const auto& read :
        {std::function([&] { read_json_file(path); }), std::function([&] { read_text_file(path, 1000); })}) {
@@ -122,7 +123,6 @@ TEST(JsonFile, AGitLfsPointerIsNotTheFile) {
       EXPECT_TRUE(contains(error.what(), "git lfs pull")) << error.what();
     }
   }
-  std::filesystem::remove(path);
 }
 
 class Getters : public testing::Test {

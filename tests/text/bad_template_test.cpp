@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "indexshare/tokenizer.h"
+#include "temp_dir.h"
 #include "text/time_limit.h"
 
 namespace indexshare {
@@ -141,15 +142,13 @@ TEST(ChatTemplateMarks, UserTextNeverBecomesSpecialTokens) {
 
 class TemplateFiles : public testing::Test {
  protected:
-  TemplateFiles() { std::filesystem::create_directories(directory_); }
-  ~TemplateFiles() override { std::filesystem::remove_all(directory_); }
   void write(const std::string& name, const std::string& text) { std::ofstream(directory_ / name) << text; }
   std::string rendered(const std::optional<std::filesystem::path>& file = std::nullopt) {
-    return ChatTemplate::load(directory_, file).render_text({});
+    return ChatTemplate::load(directory_.path(), file).render_text({});
   }
   std::string load_error(ErrorCode code) {
     try {
-      ChatTemplate::load(directory_);
+      ChatTemplate::load(directory_.path());
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), code) << error.what();
       return error.what();
@@ -157,7 +156,7 @@ class TemplateFiles : public testing::Test {
     ADD_FAILURE() << "loaded";
     return "";
   }
-  std::filesystem::path directory_ = std::filesystem::path(testing::TempDir()) / "template files";
+  const test::TempDir directory_;
 };
 
 TEST_F(TemplateFiles, Precedence) {
