@@ -26,6 +26,7 @@ from facts import Item
 from long_context import LAST, RANDOM, LongContext
 from model import DENSE, Model
 from rows import TEXT, RowMaker
+from wordings import TRAINED, UNSEEN
 
 # wordings never trained on: "unseen"; lists of 64 entries: "recall"; one hop each: "hops1" ...
 TASKS = ("needle", "unseen", "recall", "hops0", "hops1", "hops2")
@@ -66,9 +67,13 @@ def draw_items(maker: RowMaker, task: str, count: int) -> list[Item]:
     return maker.facts.make(count)
 
 
-def make_case(corpus: Corpus, task: str, length: int, seed: int, count: int) -> Case:
-    """A text of `length` - QUESTION_ROOM tokens with the items, `count` of which are asked."""
-    maker = LongTexts(corpus, seed, held_out=True, unseen=task == "unseen")
+def make_case(
+    corpus: Corpus, task: str, length: int, seed: int, count: int, unseen: Path = UNSEEN
+) -> Case:
+    """A text of `length` - QUESTION_ROOM tokens with the items, `count` of which are asked; the task
+    "unseen" has the wordings of that file."""
+    wordings = unseen if task == "unseen" else TRAINED
+    maker = LongTexts(corpus, seed, held_out=True, wordings=wordings)
     items = draw_items(maker, task, count)
     own_line = maker.rng.random() < (1.0 if task not in ("needle", "unseen") else 0.5)
     tokens, _, spans = maker.plant(items, length - QUESTION_ROOM, own_line)

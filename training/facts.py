@@ -2,18 +2,19 @@
 """What is planted in a text and asked for: facts, entries of lists, chains of variables.
 
 Training never sees wordings_unseen.txt nor the held-out words of vocabulary.py; evaluation fills
-its facts with those words, in trained wordings or (`unseen=True`) in the others.
+its facts with those words, in trained wordings or in those of another file.
 """
 
 import random
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from english import agree
 from lexicon import Lexicon
 from questions import DETERMINERS, free_question, question_word
 from values import Slots
-from wordings import TRAINED, UNSEEN, Relation, read_wordings
+from wordings import TRAINED, Relation, read_wordings
 
 STATEMENT_OPENINGS = """
 Note that |Remember: |By the way, |It is well known that |Everybody agreed that |It is said that
@@ -134,13 +135,14 @@ class FactMaker:
         rng: random.Random,
         lexicon: Lexicon,
         held_out: bool,
-        unseen: bool = False,
+        wordings: Path = TRAINED,
     ):
         self.rng = rng
         self.slots = Slots(rng, lexicon, held_out)
-        self.relations = read_wordings(UNSEEN if unseen else TRAINED)
-        self.first_share = 0.0 if unseen else 0.08  # of the first relation, which fits anything
-        self.decorated = 0.0 if unseen else 1.0
+        self.relations = read_wordings(wordings)
+        trained = wordings == TRAINED
+        self.first_share = 0.08 if trained else 0.0  # of the first relation, which fits anything
+        self.decorated = 1.0 if trained else 0.0
         self.quoted_share = 0.0 if held_out else 0.12  # of the values that can be quoted
         self.free_share = 0.0  # of the facts asked by a question of no wording
 

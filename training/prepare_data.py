@@ -30,19 +30,17 @@ NUM_SAMPLE_FACTS = 48_000
 MAX_VOCABULARY = 2**16  # token arrays are uint16
 
 
-def book_paths(folder: Path) -> tuple[list[Path], list[Path]]:
-    """For training, for validation."""
-    train, validation = [], []
+def read_books(folder: Path) -> tuple[dict[Path, str], dict[Path, str]]:
+    train, validation = {}, {}
     for path in sorted(folder.glob("*.txt")):
         held_out = any(name in path.name for name in VALIDATION_BOOKS)
-        (validation if held_out else train).append(path)
-    return train, validation
-
-
-def read_books(folder: Path) -> tuple[dict[Path, str], dict[Path, str]]:
-    train, validation = (
-        {path: path.read_text(encoding="utf-8") for path in paths} for paths in book_paths(folder)
-    )
+        (validation if held_out else train)[path] = path.read_text(encoding="utf-8")
+    if not train or not validation:
+        names = " or ".join(VALIDATION_BOOKS)
+        raise SystemExit(
+            f"{folder}: expected books as *.txt, some of them named after {names} for validation, "
+            f"found {len(train)} others and {len(validation)} of these"
+        )
     return train, validation
 
 
@@ -105,15 +103,6 @@ def main() -> None:
     for folder in options.code:
         if not folder.is_dir():
             parser.error(f"--code: expected a folder, found none at {folder}")
-    if not options.books.is_dir():
-        parser.error(f"--books: expected a folder, found none at {options.books}")
-    train, validation = book_paths(options.books)
-    if not train or not validation:
-        names = " or ".join(VALIDATION_BOOKS)
-        parser.error(
-            f"--books: expected *.txt, some of them named after {names} for validation; "
-            f"found {len(train)} others and {len(validation)} of these in {options.books}"
-        )
     tokenizer = None
     if options.tokenizer:
         if not options.tokenizer.is_file():
@@ -142,8 +131,8 @@ def prepare(
     out: Path,
     tokenizer: Tokenizer | None = None,
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     book_train, book_val = read_books(books)
+    out.mkdir(parents=True, exist_ok=True)
     code_train, code_val = read_code(code, code_bytes)
     lexicon = Lexicon.of(list(book_train.values()))
     if tokenizer is None:

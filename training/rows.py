@@ -10,6 +10,7 @@ Positions jump at random places (PoSE), so that short rows teach distances up to
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from clauses import ClauseMaker
 from clozes import NUM_SENTENCES, ClozeMaker, book_sentences
 from corpus import Corpus
 from facts import FactMaker, Item
+from wordings import TRAINED
 
 IGNORED, TEXT, ANSWER = 0, 1, 2
 POOL_SIZE = 2000  # sentences nobody asks for, kept to fill texts with
@@ -52,9 +54,9 @@ class Sentence:
 
 
 class RowMaker:
-    def __init__(self, corpus: Corpus, seed: int, held_out: bool = False, unseen: bool = False):
+    def __init__(self, corpus: Corpus, seed: int, held_out: bool = False, wordings: Path = TRAINED):
         self.corpus, self.rng = corpus, random.Random(seed)
-        self.facts = FactMaker(self.rng, corpus.lexicon, held_out, unseen)
+        self.facts = FactMaker(self.rng, corpus.lexicon, held_out, wordings)
         facts = self.facts
         self.clauses = ClauseMaker(
             self.rng, facts.slots, facts.decorate_statement, facts.decorate_question

@@ -32,6 +32,7 @@ from muon import Optimizer
 from prepare_data import prepare
 from rows import ANSWER, TEXT, RowMaker, RowMix
 from shape import SMOKE_SHAPE, Shape
+from wordings import TRAINED, UNSEEN
 
 SEED = 20261121
 CHECK_EVERY_SECONDS = 30
@@ -165,14 +166,14 @@ class Trainer:
         rows = replace(rows, jumps=0.0, entries=0.0, chains=0.0, clozes=0.0, lesson_rows=128)
         lists = replace(rows, entries=0.7, chains=0.3)
         self.check_batches = {
-            "seen": self.check_batch(rows, unseen=False),
-            "unseen": self.check_batch(rows, unseen=True),
-            "lists": self.check_batch(lists, unseen=False),
+            "seen": self.check_batch(rows, TRAINED),
+            "unseen": self.check_batch(rows, UNSEEN),
+            "lists": self.check_batch(lists, TRAINED),
         }
 
-    def check_batch(self, rows: RowMix, unseen: bool) -> dict:
+    def check_batch(self, rows: RowMix, wordings: Path) -> dict:
         """Rows of the fixed small evaluation: as many tokens as a step has, so nothing recompiles."""
-        maker = RowMaker(Corpus(self.data, "val"), SEED, held_out=True, unseen=unseen)
+        maker = RowMaker(Corpus(self.data, "val"), SEED, held_out=True, wordings=wordings)
         batch = {name: torch.from_numpy(array) for name, array in maker.batch(rows).items()}
         return to_device(batch, self.device)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from corpus import Corpus
 from evaluate import FIRST_SEED, TASKS, Case, LongTexts, make_case, questions_per_text
 from natural import FACTS_PER_TEXT, read_facts
+from wordings import UNSEEN
 
 SETS_APART = 100  # seeds; a seed a text
 
@@ -40,18 +41,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--task", choices=TASKS, default="needle")
     parser.add_argument("--facts", type=Path, help="natural facts from this file instead")
+    parser.add_argument("--wordings", type=Path, default=UNSEEN, help="file of the task unseen")
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--questions", type=int, default=192)
     parser.add_argument("--set", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if not options.wordings.is_file():
+        parser.error(f"--wordings: expected a file of wordings, found none at {options.wordings}")
+    if options.wordings != UNSEEN and (options.facts or options.task != "unseen"):
+        parser.error("--wordings: expected beside --task unseen, found beside another")
     corpus, seed = Corpus(options.data, "val"), FIRST_SEED + SETS_APART * options.set
     if options.facts:
         cases = natural_cases(corpus, options.facts, options.length, seed)
     else:
         count = min(options.questions, questions_per_text(options.length))
         cases = [
-            make_case(corpus, options.task, options.length, seed + number, count)
+            make_case(corpus, options.task, options.length, seed + number, count, options.wordings)
             for number in range(-(-options.questions // count))
         ]
     with options.out.open("w", encoding="utf-8") as file:

@@ -18,8 +18,8 @@ namespace {
 constexpr const char* kVariable = "INDEXSHARE_FORCE_KERNEL";
 constexpr int kSkipped = 77;  // SKIP_RETURN_CODE in CMakeLists.txt
 
-// By its exit status, before the first test: CTest takes a failed run, too, for a skipped one where it goes
-// by words in the output.
+// A run forced onto a path that the machine lacks ends as skipped. By its exit status: where words in the
+// output decide, CTest takes even a failed run for a skipped one.
 class SkipsWhatTheMachineLacks : public testing::Environment {
  public:
   void SetUp() override {
